@@ -1,0 +1,1 @@
+"""Tables and sessions: constraints, no behaviour. One file per subject."""

@@ -1,0 +1,73 @@
+"""The `qemu` engine's ledger: layers, points, cuts and exports. Read and written through `db/ledger.py` only."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from onecut.db.schema import Base
+
+
+class EngineLayer(Base):
+    """One qcow2 file. The file and the daemon's node are named after the id."""
+
+    __tablename__ = "engine_layer"
+
+    id: Mapped[str] = mapped_column(String(24), primary_key=True)
+    parent_id: Mapped[str | None] = mapped_column(ForeignKey("engine_layer.id"), index=True)
+    """The layer below; None for a layer that stands on nothing."""
+    size_bytes: Mapped[int]
+
+
+class EngineVolume(Base):
+    """A volume the engine keeps: the layer that takes its writes."""
+
+    __tablename__ = "engine_volume"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    top_layer_id: Mapped[str] = mapped_column(ForeignKey("engine_layer.id"), unique=True)
+
+
+class EngineCut(Base):
+    """One cut: planned before anything is touched, done when every member has its point."""
+
+    __tablename__ = "engine_cut"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    taken_at: Mapped[datetime | None]
+    """None while the cut is planned."""
+    pause_ms: Mapped[float | None]
+    prepare_ms: Mapped[float | None]
+
+
+class EngineCutMember(Base):
+    """What a planned cut does to one volume: *layer_id* is frozen, *overlay_id* becomes the top."""
+
+    __tablename__ = "engine_cut_member"
+
+    cut_id: Mapped[str] = mapped_column(ForeignKey("engine_cut.id"), primary_key=True)
+    volume_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    point_id: Mapped[str] = mapped_column(String(36))
+    layer_id: Mapped[str] = mapped_column(String(24))
+    overlay_id: Mapped[str] = mapped_column(String(24))
+    pause_ms: Mapped[float | None]
+
+
+class EnginePoint(Base):
+    """A frozen layer that somebody still wants."""
+
+    __tablename__ = "engine_point"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    volume_id: Mapped[str] = mapped_column(String(36), index=True)
+    layer_id: Mapped[str] = mapped_column(ForeignKey("engine_layer.id"), index=True)
+
+
+class EngineExport(Base):
+    """A volume that is being served."""
+
+    __tablename__ = "engine_export"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    volume_id: Mapped[str] = mapped_column(ForeignKey("engine_volume.id"), index=True)
+    read_only: Mapped[bool] = mapped_column(default=False)

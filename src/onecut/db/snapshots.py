@@ -1,0 +1,56 @@
+"""Snapshot groups and snapshots."""
+
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import ForeignKey, Index, String
+from sqlalchemy.orm import Mapped, mapped_column
+
+from onecut.db.schema import Base
+
+
+class SnapshotGroup(Base):
+    """A snapshot consistency group: what one cut left, one snapshot per volume."""
+
+    __tablename__ = "snapshot_group"
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str] = mapped_column(String(255), default="")
+    description: Mapped[str] = mapped_column(String(255), default="")
+    status: Mapped[str] = mapped_column(String(24))
+    server_id: Mapped[str | None] = mapped_column(String(36), index=True)
+    """As given by the caller; the server may be gone by now."""
+    enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+
+class Snapshot(Base):
+    """One volume at one cut. Its id is also the id of the engine's point."""
+
+    __tablename__ = "snapshot"
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str] = mapped_column(String(64), default="")
+    description: Mapped[str] = mapped_column(String(85), default="")
+    status: Mapped[str] = mapped_column(String(24))
+    volume_id: Mapped[str] = mapped_column(String(36), index=True)
+    """The source volume, which may be gone by now."""
+    snapshot_group_id: Mapped[str | None] = mapped_column(ForeignKey("snapshot_group.id"), index=True)
+    size_gib: Mapped[int]
+    volume_type: Mapped[str] = mapped_column(String(16))
+    availability_zone: Mapped[str] = mapped_column(String(64))
+    category: Mapped[str] = mapped_column(String(16))
+    instant_access: Mapped[bool]
+    incremental: Mapped[bool]
+    snapshot_type: Mapped[str] = mapped_column(String(8))
+    progress_percent: Mapped[int] = mapped_column(default=0)
+    enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
+    cut: Mapped[dict[str, Any] | None]
+    """When the cut was and how long it held writes; None until it is done."""
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]

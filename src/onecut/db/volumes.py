@@ -1,0 +1,60 @@
+"""Volumes and their attachments."""
+
+from datetime import datetime
+
+from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy.orm import Mapped, mapped_column, relationship
+
+from onecut.db.schema import Base
+
+
+class Volume(Base):
+    """An EVS disk. Its data is the engine's; this is what the API says of it."""
+
+    __tablename__ = "volume"
+    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
+    name: Mapped[str] = mapped_column(String(255), default="")
+    description: Mapped[str] = mapped_column(String(255), default="")
+    status: Mapped[str] = mapped_column(String(24))
+    size_gib: Mapped[int]
+    volume_type: Mapped[str] = mapped_column(String(16))
+    availability_zone: Mapped[str] = mapped_column(String(64))
+    multiattach: Mapped[bool] = mapped_column(default=False)
+    # The column is named as in EVS; "metadata" itself is taken by SQLAlchemy.
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
+    snapshot_id: Mapped[str | None] = mapped_column(String(36))
+    """The snapshot the volume was made from, which may be gone by now."""
+    enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
+    iops: Mapped[int | None]
+    throughput_mib: Mapped[int | None]
+    created_at: Mapped[datetime]
+    updated_at: Mapped[datetime]
+
+    attachments: Mapped[list["Attachment"]] = relationship(
+        back_populates="volume",
+        cascade="all, delete-orphan",
+        order_by="Attachment.attached_at",
+        lazy="selectin",
+    )
+
+
+class Attachment(Base):
+    """A volume's place at a server. Its id names the NBD export."""
+
+    __tablename__ = "attachment"
+    __table_args__ = (UniqueConstraint("volume_id", "server_id"), UniqueConstraint("server_id", "device"))
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    volume_id: Mapped[str] = mapped_column(ForeignKey("volume.id"))
+    server_id: Mapped[str] = mapped_column(ForeignKey("server.id"), index=True)
+    device: Mapped[str] = mapped_column(String(32))
+    """Where the server sees it: ``/dev/vda``."""
+    uri: Mapped[str | None] = mapped_column(String(512))
+    """The NBD URI; None until the export is made."""
+    delete_on_termination: Mapped[bool] = mapped_column(default=False)
+    attached_at: Mapped[datetime]
+
+    volume: Mapped[Volume] = relationship(back_populates="attachments")

@@ -1,0 +1,150 @@
+"""
+The contract between Onecut and whatever keeps its volumes.
+
+`qemu` (one machine) fulfils it with layers, `ceph` will with RBD images and group snapshots, `memory` serves tests.
+Every act is named by an id that its caller made, and may be repeated with that id: a job that is run again after a
+crash gets the same result, not a second one. An engine keeps its own record of what it holds; nobody else looks
+behind a point's id.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+
+@dataclass(frozen=True)
+class CutMember:
+    """What a cut left of one volume."""
+
+    volume_id: str
+    point_id: str
+    pause_ms: float
+    """Longest time, in milliseconds, that a write to this volume can have waited for the cut."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The instant at which all members froze together."""
+
+    id: str
+    taken_at: datetime
+    prepare_ms: float
+    """Time spent before the instant, while writes went on."""
+    pause_ms: float
+    """The longest pause of any member."""
+    members: Sequence[CutMember]
+
+
+@dataclass(frozen=True)
+class EngineHealth:
+    """What an operator should know of the engine now."""
+
+    ready: bool
+    detail: str
+    """A sentence: the daemon's version, or what is wrong with it."""
+    unusable: Mapping[str, str]
+    """Volumes that can't be opened, each with a sentence why."""
+
+
+class Engine(Protocol):
+    """
+    Keeps volumes, serves them, and freezes any set of them at one instant.
+
+    Unless stated otherwise an act raises `EngineDown` when the daemon does not answer (nothing is known to have
+    changed; repeat it with the same ids), `EngineFull` when there is no space, `VolumeUnusable` when a volume it
+    needs can't be opened. After any error the volumes not named in the call are as they were and go on working.
+    """
+
+    max_members: int
+    """Most volumes one `cut` may hold."""
+
+    async def start(self) -> None:
+        """
+        Find what is there, finish or undo what a crash left half done, and be ready.
+
+        Volumes whose data can't be opened do not stop the start; `health` names them.
+
+        Raises:
+            Misconfigured: The daemon's program is missing or too old, or its folder can't be used.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Let go of the daemon, which goes on serving."""
+        ...
+
+    async def health(self) -> EngineHealth:
+        """Say how the engine is. Never raises."""
+        ...
+
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+        """
+        Make a volume of zeros, or one that begins as the point *source_point_id* (and is at least as large).
+
+        A volume of that id that is there already is left as it is.
+        """
+        ...
+
+    async def delete_volume(self, volume_id: str) -> None:
+        """End a volume that has no export. Its points stay; a volume that is not there is no error."""
+        ...
+
+    async def extend_volume(self, volume_id: str, size_bytes: int) -> None:
+        """Make a volume without an export at least *size_bytes* long; what is new reads as zeros."""
+        ...
+
+    async def export(self, export_id: str, volume_id: str) -> str:
+        """
+        Serve a volume to writers, and return the NBD URI that opens it.
+
+        The same *export_id* gives the same URI, also after a restart of the service or of the daemon.
+        """
+        ...
+
+    async def unexport(self, export_id: str) -> None:
+        """Stop serving. When this returns, no client of that export can write any more."""
+        ...
+
+    async def cut(self, cut_id: str, points: Mapping[str, str], *, deadline_s: float) -> Cut:
+        """
+        Freeze volumes at one instant, while they are written to.
+
+        Each member gets a point of that same instant, or none does: after any error but `OutcomeUnknown` no
+        volume has a point of this cut. Calling again with the id of a cut that was done returns that cut.
+
+        Args:
+            cut_id: Chosen by the caller; survives a restart.
+            points: For each volume's id, the id its point shall have. From one to `max_members`.
+            deadline_s: Seconds that the whole act may take before it is given up.
+
+        Raises:
+            CannotCut: A member is unknown, unusable, or can't be frozen with the others. Nothing was touched.
+            CutFailed: It was tried; the points already made are gone.
+            OutcomeUnknown: The line broke after sending. Call `settle` before anything else.
+        """
+        ...
+
+    async def settle(self, cut_id: str) -> Cut | None:
+        """Find out what became of a cut: the finished cut, or None once every trace of it is gone."""
+        ...
+
+    async def release(self, point_ids: Sequence[str]) -> None:
+        """
+        Give up points. What only they held is freed, in the background and without stalling writers.
+
+        A point that is not there is no error.
+        """
+        ...
+
+    async def roll_back(self, points: Mapping[str, str]) -> None:
+        """
+        Give volumes the content of points again: all of them, or none.
+
+        Args:
+            points: For each volume's id, the id of a point of that volume. No volume has an export.
+
+        The volumes' present content is lost unless a point holds it. A volume keeps its size when it has grown
+        since the point; what lies beyond the point's end then reads as zeros.
+        """
+        ...

@@ -1,0 +1,52 @@
+"""
+Life cycles of the EVS resources, as tables. A move is a compare-and-swap on the state before it.
+
+Sources: EVS API reference, disk status, snapshot status and snapshot group status pages.
+"""
+
+from collections.abc import Mapping
+from typing import Final
+
+VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "creating": frozenset({"available", "error"}),
+    "available": frozenset({"attaching", "extending", "rollbacking", "deleting", "error"}),
+    "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
+    "in-use": frozenset({"detaching", "attaching", "error"}),  # a shared disk attaches again
+    "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers
+    "extending": frozenset({"available", "error_extending"}),
+    "error_extending": frozenset({"deleting"}),
+    "rollbacking": frozenset({"available", "error_rollbacking"}),
+    "error_rollbacking": frozenset({"rollbacking", "deleting"}),
+    "error": frozenset({"deleting"}),
+    "deleting": frozenset({"deleted", "error_deleting"}),
+    "error_deleting": frozenset({"deleting"}),  # the caller asks again
+    "deleted": frozenset(),
+}
+
+SNAPSHOT_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "creating": frozenset({"available", "error"}),
+    "available": frozenset({"rollbacking", "deleting"}),
+    "rollbacking": frozenset({"available"}),  # whatever became of the volume, the snapshot is as it was
+    "error": frozenset({"deleting"}),
+    "deleting": frozenset({"deleted", "error_deleting"}),
+    "error_deleting": frozenset({"deleting"}),  # the caller asks again
+    "deleted": frozenset(),
+}
+
+GROUP_MOVES: Final[Mapping[str, frozenset[str]]] = {
+    "creating": frozenset({"available", "error"}),  # the job ended; all members, or none
+    "available": frozenset({"deleting"}),
+    "error": frozenset({"deleting"}),
+    "deleting": frozenset({"deleted", "error_deleting"}),
+    "error_deleting": frozenset({"deleting"}),  # the caller asks again
+    "deleted": frozenset(),
+}
+
+VOLUME_DELETABLE: Final = frozenset({"available", "error", "error_extending", "error_rollbacking", "error_deleting"})
+"""EVS.1046, and a retry after a failed deletion."""
+
+VOLUME_CUTTABLE: Final = frozenset({"available", "in-use"})
+"""EVS user guide: only disks in these states can have a snapshot taken."""
+
+SNAPSHOT_DELETABLE: Final = frozenset({"available", "error", "error_deleting"})
+"""EVS.1047, and a retry after a failed deletion."""
