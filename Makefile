@@ -1,0 +1,68 @@
+# The front door. Each target installs what it misses first (scripts/setup) and is quick when nothing is missing.
+
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+BIN := .venv/bin
+
+# More arguments for pytest or the benchmarks: make test ARGS="-k cut"
+ARGS ?=
+
+## Start the service in the foreground. It listens on ONECUT_LISTEN (127.0.0.1:8776 unless set) and keeps everything
+## under ONECUT_DATA (./onecut-data unless set).
+.PHONY: serve
+serve:
+	@scripts/setup run
+	@exec $(BIN)/onecut serve
+
+## Tell in this terminal what the service is for: disks that are written to, one cut across them, and the way back.
+.PHONY: demo
+demo:
+	@scripts/setup run
+	@exec $(BIN)/onecut demo
+
+## Run all tests, and say of each skipped one why. ARGS goes to pytest: make test ARGS="-k cut"
+.PHONY: test
+test:
+	@scripts/setup dev
+	@exec $(BIN)/python -m pytest $(ARGS)
+
+## Run the tests that take less than ten seconds each.
+.PHONY: quick
+quick:
+	@scripts/setup dev
+	@exec $(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+## Check format, lint, types, the direction of imports, and the lock files. Changes nothing.
+.PHONY: check
+check:
+	@scripts/setup dev
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	scripts/check-locks
+
+## Format the code, and mend what the linter can mend by itself.
+.PHONY: fmt
+fmt:
+	@scripts/setup dev
+	$(BIN)/ruff format
+	$(BIN)/ruff check --fix
+
+## Measure, print a table, and write bench/results.json.
+.PHONY: bench
+bench:
+	@scripts/setup dev
+	@exec $(BIN)/python -m bench $(ARGS)
+
+## Resolve the dependencies of pyproject.toml anew and write the lock files.
+.PHONY: lock
+lock:
+	@scripts/setup venv
+	$(BIN)/python scripts/lock
+
+## Print this.
+.PHONY: help
+help:
+	@awk -f scripts/help.awk $(firstword $(MAKEFILE_LIST))
