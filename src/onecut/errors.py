@@ -10,8 +10,7 @@ Every error that crosses a room's border, sorted by what the caller should do.
     │   ├── Forbidden        known, but not allowed
     │   ├── NotFound         no such resource for this caller
     │   ├── WrongState       the resource's state does not allow this act
-    │   ├── SnapshotInCreation  the volume has a snapshot that is still being created; ask again later
-    │   └── LimitReached     a quota or a documented maximum
+    │   └── SnapshotInCreation  the volume has a snapshot that is still being created; ask again later
     ├── EngineError        the engine could not do it; the engine says what holds now
     │   ├── CannotCut        a member can't be frozen; nothing was touched
     │   ├── CutFailed        the cut was tried and no member has a point
@@ -97,15 +96,11 @@ class SnapshotInCreation(Refused):
 
     code = "EVS.2409"
 
-    def __init__(self, volume_id: str) -> None:
+    def __init__(self, volume_id: str, *, single: bool = False) -> None:
         super().__init__(f"volume {volume_id} has a snapshot that is still being created; try again later")
         self.volume_id = volume_id
-
-
-class LimitReached(Refused):
-    """A quota or a documented maximum would be exceeded."""
-
-    code = "EVS.5413"
+        self.single = single
+        """Whether a single snapshot was asked for: EVS answers 409 then, and 400 for a group."""
 
 
 class EngineError(OnecutError):

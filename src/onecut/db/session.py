@@ -23,8 +23,10 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
-        self._reading = sessionmaker(self.engine, expire_on_commit=False)
-        self._writing = sessionmaker(self.engine.execution_options(onecut_writes=True), expire_on_commit=False)
+        self.reading_sessions = sessionmaker(self.engine, expire_on_commit=False)
+        self.writing_sessions = sessionmaker(
+            self.engine.execution_options(onecut_writes=True), expire_on_commit=False
+        )
         if self.engine.dialect.name == "sqlite":
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
@@ -32,13 +34,13 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """Open a transaction that sees one state of the database and changes nothing."""
-        with self._reading() as session:
+        with self.reading_sessions() as session:
             yield session
 
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction that is committed at the end of the block, or leaves no trace when it raises."""
-        with self._writing.begin() as session:
+        with self.writing_sessions.begin() as session:
             yield session
 
     def close(self) -> None:

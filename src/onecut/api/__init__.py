@@ -1,0 +1,1 @@
+"""HTTP in the EVS dialect. No rule lives here."""

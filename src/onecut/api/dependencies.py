@@ -1,0 +1,40 @@
+"""What handlers ask for by type: an open transaction, the clock, the settings."""
+
+from collections.abc import Iterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.orm import Session
+
+from onecut.clock import Clock
+from onecut.config import Settings
+from onecut.db.session import Database
+
+
+def _reading(request: Request) -> Iterator[Session]:
+    database: Database = request.app.state.database
+    with database.reading() as session:
+        yield session
+
+
+def _writing(request: Request) -> Iterator[Session]:
+    database: Database = request.app.state.database
+    with database.writing() as session:
+        yield session
+
+
+def _clock(request: Request) -> Clock:
+    clock: Clock = request.app.state.clock
+    return clock
+
+
+def _settings(request: Request) -> Settings:
+    settings: Settings = request.app.state.settings
+    return settings
+
+
+# Scope "function": the transaction ends before the answer is sent, so a commit that fails is never answered with 202.
+Reading = Annotated[Session, Depends(_reading, scope="function")]
+Writing = Annotated[Session, Depends(_writing, scope="function")]
+Time = Annotated[Clock, Depends(_clock)]
+Configured = Annotated[Settings, Depends(_settings)]

@@ -1,0 +1,132 @@
+"""
+The only place that turns errors into HTTP.
+
+Bodies are those of EVS (``{"error": {"code", "message"}}``), of the API gateway for what happens before EVS is
+reached (``{"error_code", "error_msg", "request_id"}``), and of Keystone under the IAM paths.
+Source: EVS API reference, error codes.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import OperationalError
+from starlette.exceptions import HTTPException
+
+from onecut.errors import BadRequest, Forbidden, NotFound, Refused, SnapshotInCreation, Unauthenticated, WrongState
+
+log = structlog.get_logger()
+
+STATUS: Final[Mapping[type[Refused], HTTPStatus]] = {
+    BadRequest: HTTPStatus.BAD_REQUEST,
+    Unauthenticated: HTTPStatus.UNAUTHORIZED,
+    Forbidden: HTTPStatus.FORBIDDEN,
+    NotFound: HTTPStatus.NOT_FOUND,
+    WrongState: HTTPStatus.BAD_REQUEST,  # as EVS.1046, EVS.1047 and EVS.2043 are documented
+    SnapshotInCreation: HTTPStatus.BAD_REQUEST,
+}
+
+CODE_OF_FIELD: Final[Mapping[str, str]] = {
+    "limit": "EVS.1023",
+    "sort_key": "EVS.1039",
+    "sort_dir": "EVS.1040",
+    "marker": "EVS.1024",
+    "tags": "EVS.1062",
+    "volume_ids": "EVS.1002",
+    "volume_id": "EVS.1002",
+    "count": "EVS.1021",
+    "size": "EVS.1010",
+    "new_size": "EVS.1015",
+    "availability_zone": "EVS.1036",
+    "volume_type": "EVS.2070",
+    "enterprise_project_id": "EVS.2059",
+}
+"""The documented code for a malformed field; every other field gets EVS.5400."""
+
+VALUE_CHARS: Final = 60
+"""How much of a wrong value a message shows."""
+
+SECRET_FIELDS: Final = frozenset({"password", "id", "auth", "token", "secret"})
+"""Fields whose value a message never shows (under the IAM paths, ``id`` may be a token)."""
+
+
+def evs_error(status: int, code: str, message: str) -> JSONResponse:
+    """Build an error in EVS's own form."""
+    return JSONResponse({"error": {"code": code, "message": message}}, status)
+
+
+def keystone_error(status: int, message: str) -> JSONResponse:
+    """Build an error in Keystone's form."""
+    return JSONResponse({"error": {"code": status, "title": HTTPStatus(status).phrase, "message": message}}, status)
+
+
+def install(app: FastAPI) -> None:
+    """Make *app* answer every error in the documented form."""
+    app.add_exception_handler(Refused, _refused)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _unroutable)
+    app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(Exception, _broken)
+
+
+def _is_iam(request: Request) -> bool:
+    return request.url.path.startswith(("/v3/auth", "/v3/projects", "/v3/regions", "/v3.0/"))
+
+
+def _answer(request: Request, status: int, code: str, message: str) -> JSONResponse:
+    return keystone_error(status, message) if _is_iam(request) else evs_error(status, code, message)
+
+
+async def _refused(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Refused)  # noqa: S101 - Starlette calls a handler only for its own class
+    conflict = isinstance(error, SnapshotInCreation) and error.single
+    status = HTTPStatus.CONFLICT if conflict else STATUS[type(error)]
+    return _answer(request, status, error.code, error.message)
+
+
+async def _invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)  # noqa: S101 - see _refused
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"][1:]]
+    field = next((part for part in reversed(path) if not part.isdigit()), "")
+    code = first.get("ctx", {}).get("code") or CODE_OF_FIELD.get(field, "EVS.5400")
+    return _answer(request, HTTPStatus.BAD_REQUEST, code, _sentence(first, path, field))
+
+
+def _sentence(first: Mapping[str, Any], path: list[str], field: str) -> str:
+    if first["type"] == "json_invalid":
+        return f"the body is not JSON: {first['ctx']['error']}"
+    where = ".".join(path) or "the body"
+    what = first["msg"][0].lower() + first["msg"][1:]
+    if first["type"] == "missing" or field in SECRET_FIELDS:
+        return f"{where}: {what}"
+    value = repr(first["input"])
+    return f"{where}: {what}; got {value if len(value) <= VALUE_CHARS else value[:VALUE_CHARS] + '...'}"
+
+
+async def _unroutable(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)  # noqa: S101 - see _refused
+    called = f"{request.method} {request.url.path}"
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return _answer(request, HTTPStatus.NOT_FOUND, "APIGW.0101", f"there is no such API: {called}")
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer = _answer(request, error.status_code, "EVS.5405", f"this path has no such method: {called}")
+        answer.headers.update(error.headers or {})
+        return answer
+    return _answer(request, error.status_code, "EVS.5400", f"{error.detail}: {called}")
+
+
+async def _database_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("database_refused", error=str(error))
+    return _answer(
+        request, HTTPStatus.SERVICE_UNAVAILABLE, "EVS.5503", "the database does not answer; try again later"
+    )
+
+
+async def _broken(request: Request, error: Exception) -> JSONResponse:
+    log.error("request_broken", path=request.url.path, exc_info=error)
+    return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "EVS.5500", "internal error; the log has the details")

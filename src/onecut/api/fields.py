@@ -1,0 +1,121 @@
+"""
+Field types of the EVS API, with their documented limits: what a value must look like, not what it means.
+
+Texts are limited in bytes of UTF-8 where EVS says bytes, in characters where it says characters.
+"""
+
+import json
+import re
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from onecut.service.tags import TAGS_MAX
+
+TAG_KEY: Final = re.compile(r"[A-Za-z0-9_\-\u4e00-\u9fff]{1,36}")
+TAG_VALUE: Final = re.compile(r"[A-Za-z0-9._\-\u4e00-\u9fff]{0,43}")
+
+UUID: Final = r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+
+PAGE_MAX: Final = 1000
+OFFSET_MAX: Final = 2**31 - 1
+
+
+class Body(BaseModel):
+    """A request body: JSON types are not converted, unknown keys are ignored as EVS ignores them."""
+
+    model_config = ConfigDict(strict=True)
+
+
+def _bytes_limit(limit: int) -> AfterValidator:
+    def check(value: str) -> str:
+        _no_nul(value)
+        if (length := len(value.encode())) > limit:
+            raise PydanticCustomError(
+                "text_too_long",
+                "must be at most {limit} bytes of UTF-8, is {length}",
+                {"limit": limit, "length": length},
+            )
+        return value
+
+    return AfterValidator(check)
+
+
+def _no_nul(value: str) -> str:
+    # No database stores it, and no client means it.
+    if "\0" in value:
+        raise PydanticCustomError("text_nul", "must not contain the character U+0000")
+    return value
+
+
+Text255 = Annotated[str, _bytes_limit(255), Field(description="0 to 255 bytes of UTF-8.")]
+Text64 = Annotated[str, Field(max_length=64), AfterValidator(_no_nul)]
+Text85 = Annotated[str, Field(max_length=85), AfterValidator(_no_nul)]
+Uuid = Annotated[str, Field(pattern=UUID)]
+EnterpriseProjectId = Annotated[str, Field(pattern=f"^0$|{UUID}", description="`0` is the default one.")]
+
+Limit = Annotated[int, Field(ge=1, le=PAGE_MAX, description="Most results of one page.")]
+Offset = Annotated[int, Field(ge=0, le=OFFSET_MAX, description="Results to skip.")]
+SortDir = Literal["asc", "desc"]
+
+
+def _tag_error(message: str, **facts: Any) -> PydanticCustomError:  # noqa: ANN401 - shown in the message
+    return PydanticCustomError("tag_invalid", message, {"code": "EVS.1062", **facts})
+
+
+def check_tag_key(key: str) -> str:
+    """Return *key* when it is a tag key: 1 to 36 of A-Z a-z 0-9 ``-`` ``_`` and U+4E00 to U+9FFF."""
+    if not TAG_KEY.fullmatch(key):
+        raise _tag_error(
+            "a tag key has 1 to 36 characters of A-Z a-z 0-9 - _ and U+4E00 to U+9FFF, unlike {key}",
+            key=repr(key[:60]),
+        )
+    return key
+
+
+def check_tag_value(value: str) -> str:
+    """Return *value* when it is a tag value: 0 to 43 of A-Z a-z 0-9 ``.`` ``-`` ``_`` and U+4E00 to U+9FFF."""
+    if not TAG_VALUE.fullmatch(value):
+        raise _tag_error(
+            "a tag value has at most 43 characters of A-Z a-z 0-9 . - _ and U+4E00 to U+9FFF, unlike {value}",
+            value=repr(value[:60]),
+        )
+    return value
+
+
+def _few_tags(tags: dict[str, str]) -> dict[str, str]:
+    if len(tags) > TAGS_MAX:
+        raise PydanticCustomError(
+            "too_many_tags",
+            "a resource has at most {limit} tags, not {length}",
+            {"code": "EVS.1061", "limit": TAGS_MAX, "length": len(tags)},
+        )
+    return tags
+
+
+TagKey = Annotated[str, AfterValidator(check_tag_key)]
+TagValue = Annotated[str, AfterValidator(check_tag_value)]
+Tags = Annotated[dict[TagKey, TagValue], AfterValidator(_few_tags)]
+
+
+def _parse_tag_filter(text: Any) -> Any:  # noqa: ANN401 - a validator sees what came
+    """Read the three forms in use: ``[{"key":k,"value":v}]``, ``[{k:v}]`` and ``{k:v}``."""
+    try:
+        parsed = json.loads(text)
+        items = [parsed] if isinstance(parsed, dict) and set(parsed) != {"key", "value"} else parsed
+        pairs: list[tuple[str, str]] = []
+        for item in [items] if isinstance(items, dict) else items:
+            pairs += [(item["key"], item["value"])] if set(item) == {"key", "value"} else list(item.items())
+        return {check_tag_key(key): check_tag_value(value) for key, value in pairs}
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        raise _tag_error('the filter is JSON text like [{{"key":"k","value":"v"}}]') from None
+
+
+TagFilter = Annotated[dict[str, str], BeforeValidator(_parse_tag_filter)]
+
+
+def time_text(moment: datetime) -> str:
+    """Print a moment as EVS does: ``2026-01-15T22:10:05.120334``, in UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

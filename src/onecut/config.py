@@ -1,0 +1,70 @@
+"""
+Every setting, with its default, unit and meaning.
+
+A setting comes from its ``ONECUT_`` environment variable, else from ``onecut.toml`` in the working folder (or the
+file that ``ONECUT_CONFIG`` names), else from its default. Nested names do not exist: one flat table.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic import Field, field_validator
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from onecut.units import MiB
+
+
+class Settings(BaseSettings):
+    """The settings of one service."""
+
+    model_config = SettingsConfigDict(env_prefix="ONECUT_", extra="forbid", frozen=True)
+
+    listen: str = Field("127.0.0.1:8776", description="HOST:PORT the API listens on.")
+    data: Path = Field(Path("onecut-data"), description="Folder for the database, the layers and the credentials.")
+    run: Path | None = Field(
+        None, description="Folder for the daemon's sockets; default: `run` in the data folder. Needs a short path."
+    )
+    database: str | None = Field(
+        None, description="SQLAlchemy URL of the database; default: SQLite, `onecut.db` in the data folder."
+    )
+    endpoint: str | None = Field(None, description="URL clients use; default: `http://` and what `listen` says.")
+    region: str = Field("region-1", description="Region of the first start; also the name of the first project.")
+    availability_zones: list[str] = Field(["az1"], min_length=1, description="Names of the availability zones.")
+    qemu_storage_daemon: str = Field("qemu-storage-daemon", description="Program of the `qemu` engine.")
+    cut_deadline_s: float = Field(10.0, gt=0, description="Seconds a cut may take before it is given up.")
+    merge_bytes_per_s: int = Field(
+        64 * MiB, gt=0, description="Bytes per second at which layers nobody needs are merged."
+    )
+    workers: int = Field(8, ge=1, le=64, description="Jobs carried out at the same time.")
+    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+
+    @field_validator("listen")
+    @classmethod
+    def _listen_is_host_and_port(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdigit() or int(port) > 65535:  # noqa: PLR2004 - the largest TCP port
+            raise ValueError(f"must be HOST:PORT with a port from 0 to 65535, not {value!r}")
+        return value
+
+    @property
+    def host(self) -> str:
+        """The address part of `listen`, without the brackets of an IPv6 address."""
+        return self.listen.rpartition(":")[0].strip("[]")
+
+    @property
+    def port(self) -> int:
+        """The port part of `listen`; 0 lets the kernel choose."""
+        return int(self.listen.rpartition(":")[2])
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - pydantic-settings' signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line first, then the environment, then the file."""
+        file = Path(os.environ.get("ONECUT_CONFIG", "onecut.toml"))
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, file)

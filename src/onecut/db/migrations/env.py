@@ -1,0 +1,21 @@
+"""Run migrations on the connection that the service (or Alembic's command line) gives."""
+
+from alembic import context
+from sqlalchemy import Connection, create_engine
+
+from onecut.db import identity, jobs, layers, servers, snapshots, tags, volumes  # noqa: F401 - fills the metadata
+from onecut.db.schema import Base
+
+
+def _run(connection: Connection) -> None:
+    # SQLite can't alter a column in place; batch mode copies the table instead.
+    context.configure(connection=connection, target_metadata=Base.metadata, render_as_batch=True)
+    with context.begin_transaction():
+        context.run_migrations()
+
+
+if (given := context.config.attributes.get("connection")) is not None:
+    _run(given)
+else:
+    with create_engine(context.config.get_main_option("sqlalchemy.url", "")).connect() as own:
+        _run(own)

@@ -1,0 +1,122 @@
+"""
+Putting jobs into the database, and marking what became of them.
+
+::
+
+    INIT ──claim──> RUNNING ──finish──> SUCCESS
+                       └──────fail────> FAIL
+
+A job is written in the transaction of the change that asks for it, so there is never one without the other.
+Only a top job is claimed; its sub jobs (one per member) tell a client what became of each.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+from uuid import uuid4
+
+from sqlalchemy import event, select, update
+from sqlalchemy.orm import Session
+
+from onecut.db.jobs import Job
+from onecut.db.session import Database
+
+FAIL_REASON_CHARS = 1024
+"""Longest reason that is kept; the log has the rest."""
+
+
+@dataclass(frozen=True)
+class SubJob:
+    """One member's share of a job that is about to be added."""
+
+    job_type: str
+    entities: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class JobOrder:
+    """A job that is about to be added."""
+
+    project_id: str
+    job_type: str
+    request: dict[str, Any]
+    entities: dict[str, Any] = field(default_factory=dict)
+    sub_jobs: Sequence[SubJob] = ()
+
+
+def add(session: Session, order: JobOrder, now: datetime) -> str:
+    """Add a job and its sub jobs to the open transaction, and return the job's id (32 hex characters)."""
+    job = _row(order.project_id, order.job_type, order.request, order.entities, now)
+    session.add(job)
+    session.flush()
+    for position, sub in enumerate(order.sub_jobs):
+        row = _row(order.project_id, sub.job_type, {}, sub.entities, now)
+        row.parent_id, row.position = job.id, position
+        session.add(row)
+    session.info["jobs_added"] = True
+    return job.id
+
+
+def _row(project_id: str, job_type: str, request: dict[str, Any], entities: dict[str, Any], now: datetime) -> Job:
+    return Job(
+        id=uuid4().hex,
+        project_id=project_id,
+        job_type=job_type,
+        status="INIT",
+        request=request,
+        entities=entities,
+        created_at=now,
+    )
+
+
+def ring_when_added(database: Database, ring: Callable[[], None]) -> None:
+    """Call *ring*, in the committing thread, after each commit that added a job."""
+
+    @event.listens_for(database.writing_sessions, "after_commit")
+    def _committed(session: Session) -> None:
+        if session.info.pop("jobs_added", False):
+            ring()
+
+
+def open_jobs(session: Session) -> Sequence[Job]:
+    """Return the top jobs that have not ended, in the order in which they were accepted."""
+    return session.scalars(
+        select(Job)
+        .where(Job.status.in_(("INIT", "RUNNING")), Job.parent_id.is_(None))
+        .order_by(Job.created_at, Job.id)
+    ).all()
+
+
+def sub_jobs(session: Session, job_id: str) -> Sequence[Job]:
+    """Return a job's sub jobs in the order of its members."""
+    return session.scalars(select(Job).where(Job.parent_id == job_id).order_by(Job.position)).all()
+
+
+def claim(session: Session, job_id: str, now: datetime) -> None:
+    """Mark a job, and its sub jobs, as begun; one that had begun before keeps its time."""
+    session.execute(
+        update(Job)
+        .where((Job.id == job_id) | (Job.parent_id == job_id), Job.status == "INIT")
+        .values(status="RUNNING", begin_at=now)
+    )
+
+
+def begin_step(session: Session, job_id: str, step: str) -> None:
+    """Write down the step that is about to be taken."""
+    session.execute(update(Job).where(Job.id == job_id).values(step=step))
+
+
+def finish(session: Session, job_id: str, now: datetime) -> None:
+    """Mark a job, and those of its sub jobs that have not ended, as done."""
+    session.execute(_unended(job_id).values(status="SUCCESS", end_at=now))
+
+
+def fail(session: Session, job_id: str, now: datetime, *, code: str, reason: str) -> None:
+    """Mark a job, and those of its sub jobs that have not ended, as failed."""
+    reason = reason[:FAIL_REASON_CHARS]
+    session.execute(_unended(job_id).values(status="FAIL", end_at=now, error_code=code, fail_reason=reason))
+
+
+def _unended(job_id: str) -> Any:  # noqa: ANN401 - SQLAlchemy's Update, whose values are set by the callers
+    return update(Job).where((Job.id == job_id) | (Job.parent_id == job_id), Job.status.in_(("INIT", "RUNNING")))

@@ -1,0 +1,191 @@
+"""
+Taking jobs from the queue and carrying them out, step by step.
+
+For each job: claim it, then for each step write the step down, take it; at the end one transaction marks the job and
+sets the resources' states. A service that dies leaves the job RUNNING with the step it was in. The next start begins
+again with that very step, so every step bears being taken twice. A step that raises ends the job: `fail` undoes, in
+the transaction that marks it.
+"""
+
+import asyncio
+import functools
+import itertools
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import structlog
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.orm import Session
+
+from onecut.clock import Clock
+from onecut.db.jobs import Job
+from onecut.db.session import Database
+from onecut.errors import OnecutError
+from onecut.jobs import queue
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+
+DATABASE_RETRY_S = (0.1, 0.5, 2.0, 5.0, 15.0)
+"""Pauses after the database refused (it is full, or away); the last one repeats. The job stays where it was."""
+
+STOP_GRACE_S = 5.0
+"""How long running jobs may take to end when the service stops; a longer one goes on after the next start."""
+
+
+@dataclass(frozen=True)
+class Order:
+    """A job as its steps see it: what was asked for, in ids."""
+
+    job_id: str
+    project_id: str
+    request: Mapping[str, Any]
+
+
+class JobType(Protocol):
+    """How one type of job is carried out. The order of `steps` is the order in which they are taken."""
+
+    @property
+    def steps(self) -> Mapping[str, Callable[[Order], Awaitable[None]]]:
+        """The steps by name. Each bears being taken again after a crash in its middle."""
+        ...
+
+    def finish(self, session: Session, order: Order) -> None:
+        """Set the resources' states, in the transaction that marks the job as done."""
+        ...
+
+    def fail(self, session: Session, order: Order, reason: str) -> None:
+        """Set the resources' states, in the transaction that marks the job as failed."""
+        ...
+
+
+class Worker:
+    """Carries out jobs on the event loop, up to *limit* at a time, oldest first."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        job_types: Mapping[str, JobType],
+        *,
+        limit: int,
+        on_step: Callable[[str, str], None] = lambda _job_type, _step: None,
+    ) -> None:
+        """
+        Make a worker; `run` sets it going.
+
+        Args:
+            database: Where the jobs are.
+            clock: For the times on the jobs.
+            job_types: How each type is carried out.
+            limit: Most jobs at a time.
+            on_step: Called with type and step after a step was written down and before it is taken.
+        """
+        self._database, self._clock, self._job_types = database, clock, job_types
+        self._limit, self._on_step = limit, on_step
+        self._running: dict[str, asyncio.Task[None]] = {}
+        self._bell = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        queue.ring_when_added(database, self.ring)
+
+    def ring(self) -> None:
+        """Say, from any thread, that there may be a job to do."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._bell.set)
+
+    async def run(self) -> None:
+        """Carry out jobs until cancelled; then give the running ones a little time to end."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            while True:
+                self._bell.clear()
+                await self._start_waiting_jobs()
+                await self._bell.wait()
+        finally:
+            await self._stop()
+
+    async def _start_waiting_jobs(self) -> None:
+        # A job that ends while the question is under way is still in the answer: it was running before it.
+        known = frozenset(self._running)
+        for job in await self._ask(queue.open_jobs):
+            if len(self._running) >= self._limit:
+                return
+            if job.id not in known:
+                task = asyncio.create_task(self._carry_out(job), name=f"job {job.id}")
+                self._running[job.id] = task
+                task.add_done_callback(functools.partial(self._ended, job.id))
+
+    def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
+        del self._running[job_id]
+        self._bell.set()
+
+    async def _stop(self) -> None:
+        running = list(self._running.values())
+        if running:
+            _, late = await asyncio.wait(running, timeout=STOP_GRACE_S)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+
+    async def _carry_out(self, job: Job) -> None:
+        job_type = self._job_types[job.job_type]
+        order = Order(job.id, job.project_id, job.request)
+        with structlog.contextvars.bound_contextvars(job_id=job.id, job_type=job.job_type):
+            try:
+                await self._ask(lambda session: queue.claim(session, job.id, self._clock.now()))
+                await self._take_steps(job, job_type, order)
+            except OnecutError as error:
+                log.warning("job_failed", reason=str(error))
+                await self._mark_failed(job_type, order, error, code="EVS.2002", reason=str(error))
+            except Exception as error:
+                log.exception("job_broken")
+                reason = f"internal error; the log has the details under job {job.id}"
+                await self._mark_failed(job_type, order, error, code="EVS.5500", reason=reason)
+            else:
+                await self._ask(lambda session: self._mark_done(session, job_type, order))
+                log.info("job_done")
+
+    async def _take_steps(self, job: Job, job_type: JobType, order: Order) -> None:
+        names = list(job_type.steps)
+        begun = job.step if job.step in names else names[0]
+        for name in names[names.index(begun) :]:
+            await self._ask(functools.partial(queue.begin_step, job_id=job.id, step=name))
+            self._on_step(job.job_type, name)
+            await job_type.steps[name](order)
+
+    def _mark_done(self, session: Session, job_type: JobType, order: Order) -> None:
+        job_type.finish(session, order)
+        queue.finish(session, order.job_id, self._clock.now())
+
+    async def _mark_failed(
+        self, job_type: JobType, order: Order, error: Exception, *, code: str, reason: str
+    ) -> None:
+        def mark(session: Session) -> None:
+            job_type.fail(session, order, reason)
+            queue.fail(session, order.job_id, self._clock.now(), code=code, reason=reason)
+
+        try:
+            await self._ask(mark)
+        except Exception as second:
+            second.add_note(f"while failing job {order.job_id} for {error!r}")
+            log.exception("job_fail_broken")
+            await self._ask(
+                lambda session: queue.fail(session, order.job_id, self._clock.now(), code=code, reason=reason)
+            )
+
+    async def _ask(self, act: Callable[[Session], Result]) -> Result:
+        """Run *act* in a writing transaction, off the loop, until the database lets it."""
+        pauses_s = itertools.chain(DATABASE_RETRY_S, itertools.repeat(DATABASE_RETRY_S[-1]))
+        while True:
+            try:
+                return await asyncio.to_thread(self._in_transaction, act)
+            except OperationalError:
+                pause_s = next(pauses_s)
+                log.exception("database_refused", pause_s=pause_s)
+                await asyncio.sleep(pause_s)
+
+    def _in_transaction(self, act: Callable[[Session], Result]) -> Result:
+        with self._database.writing() as session:
+            return act(session)
