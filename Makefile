@@ -60,7 +60,7 @@ bench:
 .PHONY: lock
 lock:
 	@scripts/setup venv
-	$(BIN)/python scripts/lock
+	$(BIN)/python scripts/lock.py
 
 ## Print this.
 .PHONY: help

@@ -1,4 +1,3 @@
-#!/usr/bin/env python3
 """
 Resolve pyproject.toml anew and write requirements.lock and requirements-dev.lock.
 
