@@ -1,0 +1,448 @@
+"""
+The few IAM calls that EVS clients need, in IAM's (Keystone's) own forms.
+
+Sources: IAM API reference, tokens, projects, access key management; Keystone v3 API.
+"""
+
+from datetime import UTC, datetime
+from functools import partial
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal, Self
+from urllib.parse import urlencode
+
+import anyio
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import JSONResponse
+from pydantic import AfterValidator, Field, model_validator
+from starlette.exceptions import HTTPException
+
+from onecut.api.auth import CurrentCaller
+from onecut.api.dependencies import Reading, Time, Writing
+from onecut.api.fields import Body, Text255
+from onecut.clock import Clock
+from onecut.db.identity import AccessKey, Domain, Project
+from onecut.db.session import Database
+from onecut.service import identity
+from onecut.service.identity import ProjectFilter, Scope, TokenFacts
+from onecut.service.passwords import Passwords
+
+router = APIRouter(tags=["IAM"])
+
+PER_PAGE_MAX: Final = 5000
+PAGE_MAX: Final = 1_000_000
+"""Keeps the offset within what any database takes."""
+SIGN_IN_WAIT_S: Final = 10.0
+"""How long a sign-in waits for others' password checks before it is told to come back."""
+
+EVS_VERSIONS: Final = {"volumev2": "/v2", "volumev3": "/v3", "evs": "/v5"}
+"""Catalog types, and where each begins."""
+
+
+# Requests
+
+
+def _utf8(value: str) -> str:
+    value.encode()  # a lone surrogate is a ValueError: neither hash nor database can take it
+    return value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_utf8)]
+Secret = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_utf8)]
+
+
+class _Domain(Body):
+    id: Name | None = None
+    name: Name | None = None
+
+
+class _DomainName(Body):
+    name: Name
+
+
+class _User(Body):
+    name: Name
+    password: Secret = Field(repr=False)
+    domain: _DomainName
+
+
+class _Password(Body):
+    user: _User
+
+
+class _Token(Body):
+    id: Secret = Field(repr=False)
+
+
+class _Identity(Body):
+    methods: list[Literal["password", "token"]] = Field(min_length=1, max_length=1)
+    password: _Password | None = None
+    token: _Token | None = None
+
+    @model_validator(mode="after")
+    def _has_its_method(self) -> Self:
+        if getattr(self, self.methods[0]) is None:
+            raise ValueError(f"methods has {self.methods[0]!r}, but identity.{self.methods[0]} is missing")
+        return self
+
+
+class _Project(Body):
+    id: Name | None = None
+    name: Name | None = None
+    domain: _Domain | None = None
+
+    @model_validator(mode="after")
+    def _named(self) -> Self:
+        if self.id is None and self.name is None:
+            raise ValueError("needs id or name")
+        return self
+
+
+class _Scope(Body):
+    project: _Project | None = None
+    domain: _Domain | None = None
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if (self.project is None) == (self.domain is None):
+            raise ValueError("needs project or domain, and not both")
+        if self.domain is not None and self.domain.id is None and self.domain.name is None:
+            raise ValueError("domain needs id or name")
+        return self
+
+    def wanted(self) -> Scope:
+        """Say it in the service's words."""
+        if self.domain is not None:
+            return Scope("domain", self.domain.id, self.domain.name)
+        assert self.project is not None  # noqa: S101 - see _one
+        domain = self.project.domain or _Domain()
+        return Scope("project", self.project.id, self.project.name, domain.id, domain.name)
+
+
+class _Auth(Body):
+    identity: _Identity
+    scope: _Scope | None = None
+
+
+class SignIn(Body):
+    """The body of a token request."""
+
+    auth: _Auth
+
+
+class _NewKey(Body):
+    user_id: Name
+    description: Text255 = ""
+
+
+class CreateAccessKey(Body):
+    """The body that asks for an access key."""
+
+    credential: _NewKey
+
+
+class _KeyChange(Body):
+    status: Literal["active", "inactive"] | None = None
+    description: Text255 | None = None
+
+
+class UpdateAccessKey(Body):
+    """The body that changes an access key; what is absent stays."""
+
+    credential: _KeyChange
+
+
+SubjectToken = Annotated[str, Header(alias="X-Subject-Token", description="The token that is asked about.")]
+
+
+# Tokens
+
+
+@router.post("/v3/auth/tokens", status_code=HTTPStatus.CREATED)
+async def create_token(body: SignIn, request: Request, nocatalog: str = "") -> JSONResponse:
+    """
+    Issue a token for a password, or for a token in another scope.
+
+    A coroutine, so that those who wait for a password check hold none of the threads that other requests need.
+    """
+    passwords: Passwords = request.app.state.passwords
+    limiter = passwords.limiter if body.auth.identity.methods == ["password"] else None
+    issue = partial(_issue, request.app.state.database, passwords, request.app.state.clock, body.auth)
+    try:
+        with anyio.fail_after(SIGN_IN_WAIT_S):
+            token, facts = await anyio.to_thread.run_sync(issue, limiter=limiter)
+    except TimeoutError as error:
+        message = "too many sign-ins at once; try again later"
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "1"}) from error
+    return _token_answer(request, HTTPStatus.CREATED, token, facts, nocatalog)
+
+
+def _issue(database: Database, passwords: Passwords, clock: Clock, auth: _Auth) -> tuple[str, TokenFacts]:
+    scope = auth.scope.wanted() if auth.scope else None
+    if auth.identity.token is not None and auth.identity.methods == ["token"]:
+        with database.writing() as session:
+            return identity.exchange_token(session, auth.identity.token.id, scope, now=clock.now())
+    assert auth.identity.password is not None  # noqa: S101 - see _Identity
+    user = auth.identity.password.user
+    user_id = identity.sign_in(
+        database,
+        passwords,
+        domain_name=user.domain.name,
+        user_name=user.name,
+        password=user.password,
+    )
+    with database.writing() as session:
+        return identity.issue_token(session, user_id, scope, now=clock.now())
+
+
+@router.get("/v3/auth/tokens")
+def validate_token(  # noqa: PLR0917 - FastAPI passes by name
+    request: Request,
+    session: Reading,
+    clock: Time,
+    caller: CurrentCaller,
+    subject: SubjectToken,
+    nocatalog: str = "",
+) -> JSONResponse:
+    """Say what a token of the caller's domain is good for."""
+    facts = identity.validate_token(session, caller, subject, clock.now())
+    return _token_answer(request, HTTPStatus.OK, subject, facts, nocatalog)
+
+
+@router.head("/v3/auth/tokens")
+def check_token(session: Reading, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> Response:
+    """Say whether a token of the caller's domain is valid."""
+    identity.validate_token(session, caller, subject, clock.now())
+    return Response(headers={"X-Subject-Token": subject})
+
+
+@router.delete("/v3/auth/tokens", status_code=HTTPStatus.NO_CONTENT)
+def revoke_token(session: Writing, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> None:
+    """End a token of the caller's domain at once."""
+    identity.revoke_token(session, caller, subject, clock.now())
+
+
+# Projects, domains, regions, catalog
+
+
+@router.get("/v3/projects")
+def list_projects(  # noqa: PLR0917 - FastAPI passes by name
+    request: Request,
+    session: Reading,
+    caller: CurrentCaller,
+    domain_id: str | None = None,
+    name: str | None = None,
+    parent_id: str | None = None,
+    enabled: bool | None = None,  # noqa: FBT001 - see above
+    is_domain: bool | None = None,  # noqa: FBT001 - see above
+    page: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 1,
+    per_page: Annotated[int, Query(ge=1, le=PER_PAGE_MAX)] = PER_PAGE_MAX,
+) -> dict[str, Any]:
+    """List the projects of the caller's domain; the filters are exact."""
+    wanted = ProjectFilter(name, domain_id, parent_id, enabled, is_domain)
+    found, more = identity.list_projects(session, caller, wanted, page=page, per_page=per_page)
+    return {
+        "projects": [_project_view(request, project) for project in found],
+        "links": {
+            "self": _page_link(request, page),
+            "previous": _page_link(request, page - 1) if page > 1 else None,
+            "next": _page_link(request, page + 1) if more else None,
+        },
+    }
+
+
+@router.get("/v3/auth/projects")
+def list_own_projects(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+    """List the projects that the caller can have a token for."""
+    found = identity.usable_projects(session, caller)
+    return {"projects": [_project_view(request, project) for project in found], "links": _self_links(request)}
+
+
+@router.get("/v3/auth/domains")
+def list_own_domains(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+    """List the one domain that the caller can have a token for."""
+    domain = identity.own_domain(session, caller)
+    view = {
+        "id": domain.id,
+        "name": domain.name,
+        "enabled": domain.enabled,
+        "description": "",
+        "links": {"self": f"{_base(request)}/v3/domains/{domain.id}"},
+    }
+    return {"domains": [view], "links": _self_links(request)}
+
+
+@router.get("/v3/regions")
+def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+    """List the regions in which the caller has projects."""
+    names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller)})
+    regions = [
+        {
+            "id": name,
+            "type": "public",
+            "description": "",
+            "parent_region_id": None,
+            "locales": {"en-us": name},
+            "links": {"self": f"{_base(request)}/v3/regions/{name}"},
+        }
+        for name in names
+    ]
+    return {"regions": regions, "links": _self_links(request)}
+
+
+@router.get("/v3/auth/catalog")
+def show_catalog(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+    """Say where the services are that the caller's scope opens."""
+    project = next((p for p in identity.usable_projects(session, caller) if p.id == caller.project_id), None)
+    return {"catalog": _catalog(request, project), "links": _self_links(request)}
+
+
+# Permanent access keys
+
+
+@router.post("/v3.0/OS-CREDENTIAL/credentials", status_code=HTTPStatus.CREATED)
+def create_access_key(
+    body: CreateAccessKey,
+    request: Request,
+    session: Writing,
+    clock: Time,
+    caller: CurrentCaller,
+) -> dict[str, Any]:
+    """Make an access key for the caller. The secret key is in this answer and in no other."""
+    key, secret_key = identity.create_access_key(
+        session,
+        request.app.state.secrets,
+        caller,
+        user_id=body.credential.user_id,
+        description=body.credential.description,
+        now=clock.now(),
+    )
+    return {"credential": _key_view(key) | {"secret": secret_key}}
+
+
+@router.get("/v3.0/OS-CREDENTIAL/credentials")
+def list_access_keys(session: Reading, caller: CurrentCaller, user_id: str | None = None) -> dict[str, Any]:
+    """List the caller's access keys."""
+    return {"credentials": [_key_view(key) for key in identity.list_access_keys(session, caller, user_id=user_id)]}
+
+
+@router.get("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
+def show_access_key(access_key: str, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+    """Show one of the caller's access keys."""
+    return {"credential": _key_view(identity.get_access_key(session, caller, access_key))}
+
+
+@router.put("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
+def update_access_key(
+    access_key: str,
+    body: UpdateAccessKey,
+    session: Writing,
+    caller: CurrentCaller,
+) -> dict[str, Any]:
+    """Switch one of the caller's access keys on or off, or describe it."""
+    change = body.credential
+    active = None if change.status is None else change.status == "active"
+    key = identity.update_access_key(session, caller, access_key, active=active, description=change.description)
+    return {"credential": _key_view(key)}
+
+
+@router.delete("/v3.0/OS-CREDENTIAL/credentials/{access_key}", status_code=HTTPStatus.NO_CONTENT)
+def delete_access_key(access_key: str, session: Writing, caller: CurrentCaller) -> None:
+    """Delete one of the caller's access keys."""
+    identity.delete_access_key(session, caller, access_key)
+
+
+# Views
+
+
+def _token_answer(
+    request: Request,
+    status: HTTPStatus,
+    token: str,
+    facts: TokenFacts,
+    nocatalog: str,
+) -> JSONResponse:
+    view: dict[str, Any] = {
+        "methods": [facts.method],
+        "issued_at": _time_text(facts.issued_at),
+        "expires_at": _time_text(facts.expires_at),
+        "user": {
+            "id": facts.user.id,
+            "name": facts.user.name,
+            "domain": _named(facts.user_domain),
+            "password_expires_at": "",
+        },
+        "roles": [{"id": "0", "name": "te_admin"}],  # IAM's name for a domain's administrator; there is no other
+    }
+    if facts.project is not None:
+        view["project"] = _named(facts.project) | {"domain": _named(facts.user_domain)}
+    if facts.domain is not None:
+        view["domain"] = _named(facts.domain)
+    if not nocatalog:
+        view["catalog"] = _catalog(request, facts.project)
+    return JSONResponse({"token": view}, status, {"X-Subject-Token": token})
+
+
+def _catalog(request: Request, project: Project | None) -> list[dict[str, Any]]:
+    """Return the catalog of a project's scope; a domain's scope opens IAM only."""
+    base = _base(request)
+    entries = [_catalog_entry("iam", "identity", "*", f"{base}/v3")]
+    if project is not None:
+        region = identity.region_of(project)
+        entries += [
+            _catalog_entry("evs", kind, region, f"{base}{version}/{project.id}")
+            for kind, version in EVS_VERSIONS.items()
+        ]
+    return entries
+
+
+def _catalog_entry(name: str, kind: str, region: str, url: str) -> dict[str, Any]:
+    """Build an entry; its ids tell it from the others, and stay."""
+    endpoint = {"id": f"{kind}-{region}", "interface": "public", "region": region, "region_id": region, "url": url}
+    return {"id": kind, "name": name, "type": kind, "endpoints": [endpoint]}
+
+
+def _project_view(request: Request, project: Project) -> dict[str, Any]:
+    return {
+        "id": project.id,
+        "name": project.name,
+        "domain_id": project.domain_id,
+        "parent_id": project.domain_id,
+        "enabled": project.enabled,
+        "is_domain": False,
+        "description": project.description,
+        "links": {"self": f"{_base(request)}/v3/projects/{project.id}", "next": None, "previous": None},
+    }
+
+
+def _key_view(key: AccessKey) -> dict[str, Any]:
+    return {
+        "access": key.access,
+        "user_id": key.user_id,
+        "status": "active" if key.active else "inactive",
+        "description": key.description,
+        "create_time": _time_text(key.created_at),
+    }
+
+
+def _named(row: Domain | Project) -> dict[str, Any]:
+    return {"id": row.id, "name": row.name}
+
+
+def _base(request: Request) -> str:
+    return str(request.base_url).rstrip("/")
+
+
+def _self_links(request: Request) -> dict[str, Any]:
+    return {"self": f"{_base(request)}{request.url.path}", "next": None, "previous": None}
+
+
+def _page_link(request: Request, page: int) -> str:
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "page"]
+    if page > 1 or "page" in request.query_params:
+        query.append(("page", str(page)))
+    return f"{_base(request)}{request.url.path}" + (f"?{urlencode(query)}" if query else "")
+
+
+def _time_text(moment: datetime) -> str:
+    """Print a moment as IAM does: ``2026-01-15T22:10:05.120334Z``."""
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
