@@ -1,22 +1,19 @@
 """The HTTP application: middleware, error forms, and every router in one place."""
 
-from contextlib import AbstractAsyncContextManager
-from collections.abc import Callable
-
 from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
 
 from onecut import __version__
 from onecut.api import faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
 from onecut.api.auth import Authentication
-
-Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+from onecut.api.metrics import RequestMetrics
 
 DESCRIPTION = (
     "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own."
 )
 
 
-def create_app(lifespan: Lifespan | None = None) -> FastAPI:
+def create_app() -> FastAPI:
     """
     Build the application. What handlers need is put into ``app.state`` by `onecut.wiring`.
 
@@ -26,7 +23,6 @@ def create_app(lifespan: Lifespan | None = None) -> FastAPI:
         title="Onecut",
         version=__version__,
         description=DESCRIPTION,
-        lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
@@ -34,5 +30,7 @@ def create_app(lifespan: Lifespan | None = None) -> FastAPI:
     faults.install(app)
     for room in (health, versions, iam, servers, volumes, groups, snapshots, jobs):
         app.include_router(room.router)
+    app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)
+    app.add_middleware(RequestMetrics, registry=app.state.registry)
     return app

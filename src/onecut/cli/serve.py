@@ -1,0 +1,78 @@
+"""``onecut serve``: the service in the foreground."""
+
+import asyncio
+import json
+import logging
+import sys
+from pathlib import Path
+
+import click
+import structlog
+from pydantic import ValidationError
+
+from onecut.config import Settings
+from onecut.errors import Misconfigured
+from onecut.wiring import Onecut
+
+
+@click.command("serve")
+@click.option("--listen", metavar="HOST:PORT", default=None, help="Where to listen (default: 127.0.0.1:8776).")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=None,
+    help="Folder for everything the service keeps (default: ./onecut-data).",
+)
+def serve(listen: str | None, data: Path | None) -> None:
+    """Run the service in the foreground. Ctrl-C ends it; attached disks go on being served."""
+    given = {"listen": listen, "data": data}
+    try:
+        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks the values
+        _log_to_stderr(settings.log_level)
+        asyncio.run(_serve(settings))
+    except ValidationError as error:
+        raise click.ClickException(_settings_sentence(error)) from error
+    except Misconfigured as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def _serve(settings: Settings) -> None:
+    async with Onecut(settings).running() as onecut:
+        click.echo(_greeting(onecut))
+        await onecut.until_stopped()
+
+
+def _greeting(onecut: Onecut) -> str:
+    lines = [f"Onecut listens on {onecut.endpoint}"]
+    if onecut.first_start:
+        told = json.loads(onecut.credentials_path.read_text())
+        lines += [
+            "This is the first start. The account it made, also in " + str(onecut.credentials_path) + ":",
+            *(f"  {name:12}  {value}" for name, value in told.items()),
+            "Try, in another terminal: onecut server create db1",
+        ]
+    return "\n".join(lines)
+
+
+def _settings_sentence(error: ValidationError) -> str:
+    first = error.errors()[0]
+    name = ".".join(map(str, first["loc"]))
+    return f"setting {name} (ONECUT_{name.upper()}): {first['msg']}"
+
+
+def _log_to_stderr(level: str) -> None:
+    """Log one event a line: for people on a terminal, as JSON otherwise."""
+    renderer = structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks
+            if not sys.stderr.isatty()
+            else structlog.processors.StackInfoRenderer(),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

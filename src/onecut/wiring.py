@@ -1,0 +1,235 @@
+"""
+The only place that knows all concrete classes: settings in, running service out.
+
+Start, in this order: lock the data folder, open the database and bring its schema up, make the first account when
+there is none, listen, start the engine, carry on with the jobs a crash left. Each fault an operator must mend is a
+`Misconfigured` with one sentence, raised before the first request is answered.
+"""
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import structlog
+import uvicorn
+from alembic.util import CommandError
+from fastapi import FastAPI
+from sqlalchemy.exc import SQLAlchemyError
+
+from onecut.api.app import create_app
+from onecut.api.metrics import StateCounts
+from onecut.clock import Clock, SystemClock
+from onecut.config import Settings
+from onecut.db import migrate
+from onecut.db.ledger import DatabaseLedger
+from onecut.db.session import Database
+from onecut.engine.port import Engine
+from onecut.engine.qemu import QemuEngine
+from onecut.errors import Misconfigured
+from onecut.jobs import groups as group_jobs
+from onecut.jobs import servers as server_jobs
+from onecut.jobs import snapshots as snapshot_jobs
+from onecut.jobs import volumes as volume_jobs
+from onecut.jobs.worker import Worker
+from onecut.service import identity, volumes
+from onecut.service.passwords import Passwords
+from onecut.service.secrets import ServiceKey
+
+log = structlog.get_logger()
+
+MakeEngine = Callable[[Settings, Database, Clock], Engine]
+OnStep = Callable[[str, str], None]
+
+
+def qemu_engine(settings: Settings, database: Database, clock: Clock) -> Engine:
+    """Make the default engine: one qemu-storage-daemon for the machine."""
+    return QemuEngine(
+        DatabaseLedger(database),
+        settings.data.absolute(),
+        (settings.run or settings.data / "run").absolute(),
+        clock=clock,
+        program=settings.qemu_storage_daemon,
+        merge_bytes_per_s=settings.merge_bytes_per_s,
+    )
+
+
+class Onecut:
+    """One service: what it is made of, and its life from start to stop."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock | None = None,
+        make_engine: MakeEngine = qemu_engine,
+        on_step: OnStep = lambda _job_type, _step: None,
+    ) -> None:
+        self.settings = settings
+        self.clock = clock or SystemClock()
+        self._make_engine, self._on_step = make_engine, on_step
+        self.credentials_path = settings.data / "credentials.json"
+        self.first_start = False
+        self.endpoint = ""
+        self.app: FastAPI | None = None
+        self._server: uvicorn.Server | None = None
+        self._serving: asyncio.Task[None] | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator["Onecut"]:
+        """
+        Start the service, and stop it at the end of the block. The engine's daemon goes on.
+
+        Raises:
+            Misconfigured: An operator must act first; the sentence says on what.
+        """
+        with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
+            self.endpoint = self.settings.endpoint or _endpoint(listener)
+            app = self.app = self._application(database)
+            self._make_first_account(database, app.state.secrets, app.state.passwords)
+            engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
+            await engine.start()
+            try:
+                await self._mark_unusable(engine, database)
+                async with self._working(engine, database), self._answering(app, listener):
+                    yield self
+            finally:
+                await engine.close()
+
+    async def until_stopped(self) -> None:
+        """Wait until a signal, or `stop`, ends the service."""
+        if self._serving is not None:
+            await self._serving
+
+    def stop(self) -> None:
+        """Ask the service to stop."""
+        if self._server is not None:
+            self._server.should_exit = True
+
+    @contextmanager
+    def _database(self) -> Iterator[Database]:
+        url = self.settings.database or f"sqlite:///{self.settings.data.absolute() / 'onecut.db'}"
+        try:
+            database = Database(url)
+            migrate.upgrade(database)
+        except (SQLAlchemyError, CommandError) as error:
+            raise Misconfigured(f"the database can't be opened: {error}") from error
+        try:
+            yield database
+        finally:
+            database.close()
+
+    def _application(self, database: Database) -> FastAPI:
+        app = create_app()
+        app.state.settings, app.state.clock, app.state.database = self.settings, self.clock, database
+        app.state.secrets = ServiceKey.open(self.settings.data / "secret.key")
+        app.state.passwords = Passwords(self.clock)
+        app.state.registry.register(StateCounts(database))
+        return app
+
+    def _make_first_account(self, database: Database, secrets: ServiceKey, passwords: Passwords) -> None:
+        """Make the first account when there is none; its credentials are on disk before it is in the database."""
+        with database.writing() as session:
+            made = identity.bootstrap(session, secrets, passwords, region=self.settings.region, now=self.clock.now())
+            self.first_start = made is not None
+            if made is not None:
+                self._write_credentials({"region": self.settings.region} | asdict(made))
+            elif self.credentials_path.exists():
+                self._write_credentials(json.loads(self.credentials_path.read_text()))
+
+    def _write_credentials(self, credentials: dict[str, str]) -> None:
+        draft = self.credentials_path.with_suffix(".new")
+        draft.unlink(missing_ok=True)
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            json.dump({"endpoint": self.endpoint} | credentials | {"endpoint": self.endpoint}, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.rename(self.credentials_path)
+
+    async def _mark_unusable(self, engine: Engine, database: Database) -> None:
+        health = await engine.health()
+        with database.writing() as session:
+            volumes.mark_unusable(session, health.unusable, self.clock.now())
+
+    @asynccontextmanager
+    async def _working(self, engine: Engine, database: Database) -> AsyncIterator[None]:
+        deadline_s = self.settings.cut_deadline_s
+        job_types = {
+            **volume_jobs.job_types(engine, database, self.clock),
+            **server_jobs.job_types(engine, database, self.clock),
+            **group_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
+            **snapshot_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
+        }
+        worker = Worker(database, self.clock, job_types, limit=self.settings.workers, on_step=self._on_step)
+        task = asyncio.create_task(worker.run(), name="worker")
+        task.add_done_callback(self._worker_ended)
+        try:
+            yield
+        finally:
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await task
+
+    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+        """Stop the service: one that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
+        if not task.cancelled() and task.exception() is not None:
+            log.critical("worker_broken", exc_info=task.exception())
+            self.stop()
+
+    @asynccontextmanager
+    async def _answering(self, app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
+        config = uvicorn.Config(
+            app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5
+        )
+        self._server = uvicorn.Server(config)
+        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
+        try:
+            yield
+        finally:
+            self.stop()
+            await self._serving
+
+
+@contextmanager
+def _data_folder(data: Path) -> Iterator[None]:
+    """Make the data folder if need be, and hold its lock: two services on one folder would undo each other's work."""
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        lock = os.open(data / "onecut.lock", os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise Misconfigured(f"the data folder {data} can't be used: {error.strerror}") from error
+    try:
+        _lock(lock, data)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _lock(descriptor: int, data: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Misconfigured(f"another service uses the data folder {data}") from error
+
+
+@contextmanager
+def _listening(settings: Settings) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((settings.host, settings.port))
+        except OSError as error:
+            raise Misconfigured(f"can't listen on {settings.listen}: {error.strerror}") from error
+        yield listener
+
+
+def _endpoint(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
