@@ -8,6 +8,10 @@ BIN := .venv/bin
 # More arguments for pytest or the benchmarks: make test ARGS="-k cut"
 ARGS ?=
 
+# Tests run in this many processes, each file as a whole in one of them. 0: in pytest's own, for a debugger.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+
 ## Start the service in the foreground. It listens on ONECUT_LISTEN (127.0.0.1:8776 unless set) and keeps everything
 ## under ONECUT_DATA (./onecut-data unless set).
 .PHONY: serve
@@ -21,17 +25,18 @@ demo:
 	@scripts/setup run
 	@exec $(BIN)/onecut demo
 
-## Run all tests, and say of each skipped one why. ARGS goes to pytest: make test ARGS="-k cut"
+## Run all tests, and say of each skipped one why. ARGS goes to pytest: make test ARGS="-k cut". WORKERS=0 runs them in
+## one process, for a debugger.
 .PHONY: test
 test:
 	@scripts/setup dev
-	@exec $(BIN)/python -m pytest $(ARGS)
+	@exec $(PYTEST) $(ARGS)
 
 ## Run the tests that take less than ten seconds each.
 .PHONY: quick
 quick:
 	@scripts/setup dev
-	@exec $(BIN)/python -m pytest -m "not slow" $(ARGS)
+	@exec $(PYTEST) -m "not slow" $(ARGS)
 
 ## Check format, lint, types, the direction of imports, and the lock files. Changes nothing.
 .PHONY: check
