@@ -177,7 +177,7 @@ class Onecut:
                 await task
 
     def _worker_ended(self, task: asyncio.Task[None]) -> None:
-        """Stop the service: one that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
+        """Stop: a service that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
         if not task.cancelled() and task.exception() is not None:
             log.critical("worker_broken", exc_info=task.exception())
             self.stop()

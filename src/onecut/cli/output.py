@@ -8,7 +8,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON instead of a table.")
 
 
