@@ -8,16 +8,16 @@ from collections.abc import Mapping
 from typing import Final
 
 VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
-    "creating": frozenset({"available", "error"}),
+    "creating": frozenset({"available", "in-use", "error"}),  # in use at once when made for a server
     "available": frozenset({"attaching", "extending", "rollbacking", "deleting", "error"}),
     "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
     "in-use": frozenset({"detaching", "attaching", "error"}),  # a shared disk attaches again
     "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers
     "extending": frozenset({"available", "error_extending"}),
-    "error_extending": frozenset({"deleting"}),
+    "error_extending": frozenset({"extending", "deleting"}),  # the caller asks again
     "rollbacking": frozenset({"available", "error_rollbacking"}),
     "error_rollbacking": frozenset({"rollbacking", "deleting"}),
-    "error": frozenset({"deleting"}),
+    "error": frozenset({"available", "in-use", "deleting"}),  # back when data that was away can be opened again
     "deleting": frozenset({"deleted", "error_deleting"}),
     "error_deleting": frozenset({"deleting"}),  # the caller asks again
     "deleted": frozenset(),

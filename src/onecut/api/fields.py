@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from onecut.service.tags import TAGS_MAX
@@ -23,20 +23,31 @@ PAGE_MAX: Final = 1000
 OFFSET_MAX: Final = 2**31 - 1
 
 
+class Filters(BaseModel):
+    """The query of a list: an empty value counts as absent, unknown keys are ignored as EVS ignores them."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_empty(cls, values: Any) -> Any:  # noqa: ANN401 - pydantic's signature
+        return {key: value for key, value in values.items() if value != ""}
+
+
 class Body(BaseModel):
     """A request body: JSON types are not converted, unknown keys are ignored as EVS ignores them."""
 
     model_config = ConfigDict(strict=True)
 
 
-def _bytes_limit(limit: int) -> AfterValidator:
+def bytes_limit(limit: int, *, code: str = "EVS.5400") -> AfterValidator:
+    """Make the check that a text has at most *limit* bytes of UTF-8; *code* is the EVS error code otherwise."""
+
     def check(value: str) -> str:
         _no_nul(value)
         if (length := len(value.encode())) > limit:
             raise PydanticCustomError(
                 "text_too_long",
                 "must be at most {limit} bytes of UTF-8, is {length}",
-                {"limit": limit, "length": length},
+                {"code": code, "limit": limit, "length": length},
             )
         return value
 
@@ -50,7 +61,7 @@ def _no_nul(value: str) -> str:
     return value
 
 
-Text255 = Annotated[str, _bytes_limit(255), Field(description="0 to 255 bytes of UTF-8.")]
+Text255 = Annotated[str, bytes_limit(255), Field(description="0 to 255 bytes of UTF-8.")]
 Text64 = Annotated[str, Field(max_length=64), AfterValidator(_no_nul)]
 Text85 = Annotated[str, Field(max_length=85), AfterValidator(_no_nul)]
 Uuid = Annotated[str, Field(pattern=UUID)]

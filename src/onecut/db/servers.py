@@ -20,5 +20,7 @@ class Server(Base):
     description: Mapped[str] = mapped_column(String(255), default="")
     availability_zone: Mapped[str] = mapped_column(String(64))
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
+    task_state: Mapped[str | None] = mapped_column(String(16))
+    """``deleting`` while its deletion is under way, else None."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

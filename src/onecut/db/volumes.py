@@ -2,10 +2,11 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, UniqueConstraint
+from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from onecut.db.schema import Base
+from onecut.db.servers import Server
 
 
 class Volume(Base):
@@ -30,6 +31,8 @@ class Volume(Base):
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
     iops: Mapped[int | None]
     throughput_mib: Mapped[int | None]
+    fault: Mapped[str | None] = mapped_column(Text)
+    """Why the engine can't open the data; None while it can, and for a volume that was never made."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -58,3 +61,4 @@ class Attachment(Base):
     attached_at: Mapped[datetime]
 
     volume: Mapped[Volume] = relationship(back_populates="attachments")
+    server: Mapped[Server] = relationship(lazy="joined")

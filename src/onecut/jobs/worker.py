@@ -9,13 +9,11 @@ the transaction that marks it.
 
 import asyncio
 import functools
-import itertools
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 import structlog
-from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
@@ -23,13 +21,9 @@ from onecut.db.jobs import Job
 from onecut.db.session import Database
 from onecut.errors import OnecutError
 from onecut.jobs import queue
+from onecut.jobs.transaction import Result, transact
 
 log = structlog.get_logger()
-
-Result = TypeVar("Result")
-
-DATABASE_RETRY_S = (0.1, 0.5, 2.0, 5.0, 15.0)
-"""Pauses after the database refused (it is full, or away); the last one repeats. The job stays where it was."""
 
 STOP_GRACE_S = 5.0
 """How long running jobs may take to end when the service stops; a longer one goes on after the next start."""
@@ -176,16 +170,4 @@ class Worker:
             )
 
     async def _ask(self, act: Callable[[Session], Result]) -> Result:
-        """Run *act* in a writing transaction, off the loop, until the database lets it."""
-        pauses_s = itertools.chain(DATABASE_RETRY_S, itertools.repeat(DATABASE_RETRY_S[-1]))
-        while True:
-            try:
-                return await asyncio.to_thread(self._in_transaction, act)
-            except OperationalError:
-                pause_s = next(pauses_s)
-                log.exception("database_refused", pause_s=pause_s)
-                await asyncio.sleep(pause_s)
-
-    def _in_transaction(self, act: Callable[[Session], Result]) -> Result:
-        with self._database.writing() as session:
-            return act(session)
+        return await transact(self._database, act)
