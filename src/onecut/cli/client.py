@@ -94,12 +94,12 @@ class Api:
     """
 
     def __init__(self, credentials_path: Path) -> None:
-        self._credentials_path = credentials_path
+        self.credentials_path = credentials_path
 
     @cached_property
     def credentials(self) -> Credentials:
         """The credentials, read once."""
-        return Credentials.load(self._credentials_path)
+        return Credentials.load(self.credentials_path)
 
     @cached_property
     def _http(self) -> httpx.Client:
