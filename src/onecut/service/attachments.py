@@ -34,9 +34,11 @@ def locked_server(session: Session, project_id: str, server_id: str) -> Server |
     return session.scalar(query.with_for_update())
 
 
-def place_new(session: Session, project_id: str, server_id: str, volumes: Sequence[Volume], now: datetime) -> None:
+def place_new(
+    session: Session, project_id: str, server_id: str, volumes: Sequence[Volume], now: datetime
+) -> list[Attachment]:
     """
-    Give volumes that are about to be made their places at a server.
+    Give volumes that are about to be made their places at a server, in their order.
 
     Raises:
         BadRequest: The server does not exist (EVS.2131); see `place` for the others.
@@ -44,8 +46,7 @@ def place_new(session: Session, project_id: str, server_id: str, volumes: Sequen
     server = locked_server(session, project_id, server_id)
     if server is None:
         raise BadRequest(f"server_id: server {server_id} does not exist", code="EVS.2131")
-    for volume in volumes:
-        place(session, server, volume, now)
+    return [place(session, server, volume, now) for volume in volumes]
 
 
 def place(

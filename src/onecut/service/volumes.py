@@ -140,13 +140,15 @@ def order_volumes(
     session.flush()
     for volume, order in zip(volumes, orders, strict=True):
         tags.put(session, project_id, "volume", volume.id, order.tags)
-    if server_id is not None:
-        attachments.place_new(session, project_id, server_id, volumes, now)
     volume_ids = [volume.id for volume in volumes]
-    job = JobOrder(project_id, "createVolume", {"volume_ids": volume_ids}, job_entities(volumes[0]))
+    request: dict[str, list[str]] = {"volume_ids": volume_ids, "attachment_ids": []}
+    if server_id is not None:
+        places = attachments.place_new(session, project_id, server_id, volumes, now)
+        request["attachment_ids"] = [place.id for place in places]
+    job = JobOrder(project_id, "createVolume", request, job_entities(volumes[0]))
     if len(volumes) > 1:
         sub_jobs = [SubJob("createVolume", job_entities(volume)) for volume in volumes]
-        job = JobOrder(project_id, "batchCreateVolume", {"volume_ids": volume_ids}, sub_jobs=sub_jobs)
+        job = JobOrder(project_id, "batchCreateVolume", request, sub_jobs=sub_jobs)
     return queue.add(session, job, now), volume_ids
 
 
