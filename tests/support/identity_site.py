@@ -73,7 +73,7 @@ class Site:
         faults.install(app)
         app.include_router(iam.router)
 
-        @app.api_route("/v2/{project_id}/echo", methods=["GET", "POST"])
+        @app.api_route("/v2/{project_id}/echo", methods=["GET", "POST"], include_in_schema=False)
         async def echo(request: Request, caller: ProjectCaller) -> dict[str, Any]:
             return {
                 "how": caller.how,

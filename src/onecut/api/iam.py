@@ -172,7 +172,7 @@ async def create_token(body: SignIn, request: Request, nocatalog: str = "") -> J
             token, facts = await anyio.to_thread.run_sync(issue, limiter=limiter)
     except TimeoutError as error:
         message = "too many sign-ins at once; try again later"
-        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "1"}) from error
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
     return _token_answer(request, HTTPStatus.CREATED, token, facts, nocatalog)
 
 
