@@ -61,6 +61,17 @@ def _no_nul(value: str) -> str:
     return value
 
 
+def uuid_check(code: str) -> AfterValidator:
+    """Make the check that a text is a UUID as EVS prints them; *code* is the EVS error code otherwise."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(UUID, value) is None:
+            raise PydanticCustomError("uuid_invalid", "must be a UUID in lower case, with dashes", {"code": code})
+        return value
+
+    return AfterValidator(check)
+
+
 Text255 = Annotated[str, bytes_limit(255), Field(description="0 to 255 bytes of UTF-8.")]
 Text64 = Annotated[str, Field(max_length=64), AfterValidator(_no_nul)]
 Text85 = Annotated[str, Field(max_length=85), AfterValidator(_no_nul)]

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import func, select
+from sqlalchemy import false, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.moves import move
@@ -27,6 +27,9 @@ BATCH_MAX: Final = 500
 """Servers of one request (ECS API reference, creating servers)."""
 
 NAME_CHARS: Final = 64
+
+STATUS: Final = "ACTIVE"
+"""The status of every server, in ECS's words; one that is being deleted says so by its task state."""
 
 SORT_COLUMNS: Final = {"created_at": Server.created_at}
 
@@ -48,6 +51,7 @@ class ServerFilter:
 
     name: str | None = None
     """A part of the name."""
+    status: str | None = None
     enterprise_project_id: str | None = None
 
 
@@ -117,6 +121,8 @@ def list_page(session: Session, project_id: str, wanted: ServerFilter, page: Pag
     query = select(Server).where(Server.project_id == project_id)
     if wanted.name is not None:
         query = query.where(Server.name.contains(wanted.name, autoescape=True))
+    if wanted.status not in {None, STATUS}:
+        query = query.where(false())
     if wanted.enterprise_project_id is not None:
         query = query.where(Server.enterprise_project_id == wanted.enterprise_project_id)
     total = session.scalar(select(func.count()).select_from(query.with_only_columns(Server.id).subquery()))
@@ -145,6 +151,19 @@ def find_attachment(session: Session, project_id: str, server_id: str, volume_id
     if attachment is None:
         raise NotFound(f"attachment to server {server_id} of volume", volume_id)
     return attachment
+
+
+def update_attachment(
+    session: Session, project_id: str, server_id: str, volume_id: str, *, delete_on_termination: bool
+) -> None:
+    """
+    Say whether a volume is deleted with its server.
+
+    Raises:
+        NotFound: As `find_attachment`.
+    """
+    attachment = find_attachment(session, project_id, server_id, volume_id)
+    attachment.delete_on_termination = delete_on_termination
 
 
 def order_attachment(
@@ -224,7 +243,7 @@ def order_deletion(
     servers = [_locked(session, project_id, server_id) for server_id in sorted(set(server_ids))]
     for server in servers:
         if server.task_state is not None:
-            raise WrongState("server", server.id, server.task_state, {"ACTIVE"})
+            raise WrongState("server", server.id, server.task_state, {STATUS})
         server.task_state, server.updated_at = "deleting", now
     ended = session.scalars(
         select(Attachment).where(Attachment.server_id.in_([server.id for server in servers])).order_by(Attachment.id)

@@ -22,6 +22,7 @@ from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.service import attachments, catalog, listing, tags
 from onecut.service.listing import Page
+from onecut.states import VOLUME_MOVES
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
 """Metadata that a volume made from a snapshot has from its source."""
@@ -39,6 +40,11 @@ BATCH_NAME_BYTES: Final = 250
 """Longest name, in bytes of UTF-8, of volumes that get a number behind it."""
 
 UNSEARCHABLE: Final = frozenset('"\\')
+
+STATES: Final = frozenset(VOLUME_MOVES) | {
+    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
+}  # fmt: skip
+"""Every state that EVS documents; a volume of Onecut never has the latter ones."""
 
 SORT_COLUMNS: Final = {
     "id": Volume.id,
@@ -82,6 +88,9 @@ class VolumeFilter:
     """JSON text of an object: volumes that have all of these."""
     not_metadata: str | None = None
     """JSON text of an object: volumes that have none of these."""
+    service_type: str | None = None
+    dedicated_storage: str | None = None
+    """Name or id of a dedicated pool; Onecut has none."""
 
 
 def create(
@@ -116,6 +125,18 @@ def create(
     if order.snapshot_id is not None:
         _check_source(session, project_id, order, order.snapshot_id)
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
+
+
+def refuse_other_sources(snapshot_id: str | None, backup_id: str | None, image_id: str | None) -> None:
+    """Refuse a volume with several sources (EVS.1016), from a backup (EVS.1006) or from an image (EVS.2046)."""
+    sources = {"snapshot_id": snapshot_id, "backup_id": backup_id, "imageRef": image_id}
+    given = [name for name, value in sources.items() if value is not None]
+    if len(given) > 1:
+        raise BadRequest(f"{given[-1]}: a volume has at most one source, not {' and '.join(given)}", code="EVS.1016")
+    if backup_id is not None:
+        raise BadRequest(f"backup_id: there is no backup {backup_id!r}; Onecut keeps no backups", code="EVS.1006")
+    if image_id is not None:
+        raise BadRequest(f"imageRef: there is no image {image_id!r}; Onecut keeps no images", code="EVS.2046")
 
 
 def order_volumes(
@@ -176,11 +197,34 @@ def find(session: Session, project_id: str, volume_id: str, *, lock: bool = Fals
     return volume
 
 
-def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Page) -> tuple[Sequence[Volume], int]:
-    """Return one page of the project's volumes that pass a filter, and how many pass it in all."""
+@dataclass(frozen=True)
+class Listed:
+    """One page of a list of volumes."""
+
+    volumes: Sequence[Volume]
+    total: int
+    """How many volumes pass the filter, on this page or not."""
+    more: bool
+    """Whether there is a page behind this one."""
+
+
+def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Page, *, zones: Sequence[str]) -> Listed:
+    """
+    Return one page of the project's volumes that pass a filter.
+
+    Raises:
+        BadRequest: No volume ever has that state (EVS.1031), there is no such zone (EVS.1041), a metadata filter
+            can't be read (EVS.1025), or the marker is not of this list (EVS.1024).
+    """
+    if wanted.status is not None and wanted.status not in STATES:
+        raise BadRequest(f"status: {wanted.status!r} is no state of a volume", code="EVS.1031")
+    if wanted.availability_zone is not None:
+        catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
     query = select(Volume).where(Volume.project_id == project_id, *_conditions(wanted))
     total = session.scalar(select(func.count()).select_from(query.with_only_columns(Volume.id).subquery()))
-    return listing.rows(session, query, page, row_id=Volume.id, sort_columns=SORT_COLUMNS), total or 0
+    one_more = replace(page, limit=page.limit + 1)
+    found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
+    return Listed(found[: page.limit], total or 0, len(found) > page.limit)
 
 
 def update(
@@ -338,6 +382,8 @@ def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
         )
         if value is not None
     ]
+    if wanted.service_type not in {None, "EVS"} or wanted.dedicated_storage is not None:
+        conditions.append(false())
     if wanted.ids is not None:
         conditions.append(Volume.id.in_(wanted.ids))
     if wanted.volume_type_id is not None:
