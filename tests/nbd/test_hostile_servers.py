@@ -11,7 +11,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pytest
 from nbd_servers import short_folder
@@ -187,7 +187,7 @@ def test_a_handshake_that_breaks_the_protocol_is_given_up(talk: Callable[[socket
 X = b"x" * 512
 BAD_READS: dict[str, Callable[[Request], bytes]] = {
     "garbage": lambda _: b"garbage" * 10,
-    "another cookie": lambda asked: data(Request(READ, asked.cookie + 1, 0, 0), 0, X, DONE),
+    "another cookie": lambda asked: data(replace(asked, cookie=asked.cookie + 1), asked.offset, X * 8, DONE),
     "a simple reply": lambda asked: simple(asked) + X * 8,
     "4 GiB of data": lambda asked: chunk(asked, DATA, bytes(64), length=0xFFFFFFFF),
     "data before the request": lambda asked: data(asked, asked.offset - 512, X * 8, DONE),
@@ -247,7 +247,7 @@ def test_a_block_status_that_breaks_the_protocol_drops_the_connection(reply: Cal
 
 
 BAD_ENDINGS: dict[str, Callable[[Request], bytes]] = {
-    "another cookie": lambda asked: simple(Request(WRITE, asked.cookie + 1, 0, 0)),
+    "another cookie": lambda asked: simple(replace(asked, cookie=asked.cookie + 1)),
     "data": lambda asked: data(asked, asked.offset, X, DONE),
     "garbage": lambda _: b"garbage" * 10,
 }

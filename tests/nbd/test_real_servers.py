@@ -294,6 +294,12 @@ def test_the_status_of_a_disk_larger_than_one_request_is_whole() -> None:
         ]
 
 
+def test_a_server_that_knows_no_extents_calls_all_of_it_data() -> None:
+    """Where nothing is known, the whole range is one extent without flags."""
+    with nbdkit("--filter=noextents", "memory", "9G") as server, NbdClient.connect(server.uri()) as client:
+        assert list(client.block_status(0, 9 * GiB, BASE_ALLOCATION)) == [Extent(0, 9 * GiB, 0)]
+
+
 @pytest.mark.parametrize("options", [[], ["--no-sr"]])
 def test_a_context_the_server_has_not_is_unsupported(options: list[str]) -> None:
     """Without depth, or without any chunks at all, block status is refused before anything is sent."""
