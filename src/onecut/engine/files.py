@@ -105,6 +105,11 @@ class LayerFiles:
         complete = (version, size, backing) == (3, layer.size_bytes, expected)
         return LayerState.EMPTY if complete else LayerState.ABSENT
 
+    def size(self, layer_id: str) -> int:
+        """Read how long a layer is, in bytes."""
+        with self.path(layer_id).open("rb") as file:
+            return int(_HEADER.unpack(file.read(_HEADER.size))[5])
+
     def is_untouched(self, layer_id: str) -> bool:
         """Tell whether a file of unknown descent holds nothing that a client wrote."""
         return self.state(Layer(layer_id, None, 0)) is not LayerState.WRITTEN

@@ -63,6 +63,8 @@ class Housekeeping:
         self._deciding = asyncio.Lock()
         self._held: Counter[str] = Counter()
         self._making: set[str] = set()
+        # An act failed and left what it was making.
+        self._littered = False
         self._merge: Merge | None = None
         self._failed: set[str] = set()
 
@@ -78,6 +80,7 @@ class Housekeeping:
         try:
             yield ids
         except BaseException:
+            self._littered = True
             self.wake()
             raise
         finally:
@@ -104,13 +107,16 @@ class Housekeeping:
                     await self.tidy(nodes)
             except EngineDown as down:  # whoever brings the daemon back wakes us
                 log.info("housekeeping_interrupted", problem=str(down))
+            except Exception:  # it must live on, to free what can be freed when it is woken again
+                log.exception("housekeeping_failed")
 
     async def tidy(self, nodes: Nodes) -> None:
-        """Sweep, remove and merge until nothing is left to do."""
-        await self.sweep(nodes)
+        """Sweep if need be, remove and merge until nothing is left to do."""
+        if self._littered:
+            self._littered = False
+            await self.sweep(nodes)
         await self._remove_needless(nodes)
         while await self._merge_next(nodes):
-            await self.sweep(nodes)
             await self._remove_needless(nodes)
 
     async def sweep(self, nodes: Nodes) -> None:
@@ -119,9 +125,7 @@ class Housekeeping:
         # In this order: what was listed above and is not being made any more is in the ledger by now, or is waste.
         making = frozenset(self._making)
         known = making | await asyncio.to_thread(self._ledger.known_layers)
-        used = {
-            layer_id for layer_id in reversed(opened) if layer_id not in known and not await _close(nodes, layer_id)
-        }
+        used = {found for found in reversed(opened) if found not in known and not await nodes.close(found)}
         for layer_id in files:
             if layer_id not in known and layer_id not in used:
                 await asyncio.to_thread(self._remove_waste, layer_id)
@@ -138,10 +142,9 @@ class Housekeeping:
             holdings = await asyncio.to_thread(self._ledger.holdings)
             held = {layer_id for layer_id, holders in self._held.items() if holders > 0}
             waste = needless(holdings, held)
-        opened = await nodes.layers() if waste else {}
         used: set[str | None] = set()
         for layer in waste:
-            if layer.id in used or (layer.id in opened and not await _close(nodes, layer.id)):
+            if layer.id in used or not await nodes.close(layer.id):
                 used.add(layer.parent_id)
                 continue
             await asyncio.to_thread(self._files.remove, layer.id)
@@ -178,16 +181,21 @@ class Housekeeping:
             root = Layer(root_id, layer.id, layer.size_bytes)
             await nodes.create(root)
             await nodes.open(root)
-            if merge.unwanted:
-                return
-            problem = await nodes.merge(layer, root, bytes_per_s=self._merge_bytes_per_s)
-            if problem is None:
-                await asyncio.to_thread(self._ledger.absorb, layer.id)
-                log.info("layer_merged", layer_id=layer.id, into=layer.parent_id)
-            elif not merge.unwanted:
-                self._failed.add(layer.id)
-                log.warning("merge_failed", layer_id=layer.id, problem=problem)
-            await nodes.forget_merge(layer.id)
+            if not merge.unwanted:
+                problem = await nodes.merge(layer, root, bytes_per_s=self._merge_bytes_per_s)
+                await self._write_down(merge, problem)
+                await nodes.forget_merge(layer.id)
+            await nodes.close(root_id)
+            await asyncio.to_thread(self._files.remove, root_id)
+
+    async def _write_down(self, merge: Merge, problem: str | None) -> None:
+        layer = merge.layer
+        if problem is None:
+            await asyncio.to_thread(self._ledger.absorb, layer.id)
+            log.info("layer_merged", layer_id=layer.id, into=layer.parent_id)
+        elif not merge.unwanted:
+            self._failed.add(layer.id)
+            log.warning("merge_failed", layer_id=layer.id, problem=problem)
 
     async def _hold(self, nodes: Nodes, point_id: str) -> Point:
         while True:
@@ -202,12 +210,3 @@ class Housekeeping:
                     self._held[point.layer.id] += 1
                     return point
             await merge.give_up(nodes)
-
-
-async def _close(nodes: Nodes, layer_id: str) -> bool:
-    try:
-        await nodes.close(layer_id)
-    except DaemonRefused as used:
-        log.warning("layer_in_use", layer_id=layer_id, problem=str(used))
-        return False
-    return True

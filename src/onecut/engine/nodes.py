@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import secrets
 from collections.abc import Container, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,15 +29,6 @@ _CREATE, _MERGE = "create-", "merge-"
 log = structlog.get_logger(__name__)
 
 Options = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class OpenLayer:
-    """What the daemon says of a layer."""
-
-    depth: int
-    """How many layers it stands on."""
-    size_bytes: int
 
 
 class Nodes:
@@ -106,9 +96,15 @@ class Nodes:
         """Open a layer over nothing yet, as `freeze` wants it."""
         await self._add(layer, backing=None, frozen=False)
 
-    async def close(self, layer_id: str) -> None:
-        """Close a layer that no node and no export uses."""
-        await self.monitor.execute("blockdev-del", {"node-name": _node(layer_id)})
+    async def close(self, layer_id: str) -> bool:
+        """Close a layer, and say whether it is closed now: not while a node, an export or a job uses it."""
+        try:
+            await self.monitor.execute("blockdev-del", {"node-name": _node(layer_id)})
+        except DaemonRefused as refused:
+            if layer_id in await self.layers():
+                log.warning("layer_in_use", layer_id=layer_id, problem=str(refused))
+                return False
+        return True
 
     async def freeze(self, members: Sequence[PlannedMember]) -> None:
         """Put each member's overlay over its layer, all at one instant, or none."""
@@ -163,19 +159,24 @@ class Nodes:
             if job.ended and job_id.startswith(_CREATE) and job_id.removeprefix(_CREATE) not in spared:
                 await self.monitor.dismiss_job(job_id)
 
-    async def layers(self) -> dict[str, OpenLayer]:
-        """Read the open layers, in the order they were opened."""
-        found = await self.monitor.execute("query-named-block-nodes", {"flat": True})
+    async def layers(self) -> dict[str, bool]:
+        """
+        Read the open layers in the order they were opened, and for each whether it stands on another.
+
+        `query-named-block-nodes` would be the stable command. But it looks into each qcow2 node, and in 7.2 aborts
+        the daemon (block/qcow2.c `qcow2_get_specific_info`, "Assertion `false' failed") when one is just being made.
+        """
+        graph = await self.monitor.execute("x-debug-query-block-graph")
+        names = {node["id"]: node["name"] for node in graph["nodes"]}
+        standing = {names[edge["parent"]] for edge in graph["edges"] if edge["name"] == "backing"}
         return {
-            node["node-name"].removeprefix(_PREFIX): OpenLayer(
-                depth=node["backing_file_depth"], size_bytes=node["image"]["virtual-size"]
-            )
-            for node in found
-            if node["node-name"].startswith(_PREFIX)
+            name.removeprefix(_PREFIX): name in standing
+            for node in graph["nodes"]
+            if node["type"] == "block-driver" and (name := node["name"]).startswith(_PREFIX)
         }
 
     async def resize(self, layer_id: str, size_bytes: int) -> None:
-        """Make a top layer longer."""
+        """Make a top layer so long."""
         await self.monitor.execute("block_resize", {"node-name": _node(layer_id), "size": size_bytes})
 
     async def exports(self) -> dict[str, str]:

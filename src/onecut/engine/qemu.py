@@ -101,7 +101,6 @@ class QemuEngine:
     async def start(self) -> None:
         """See `Engine.start`."""
         self._prepare_folders()
-        await self._daemon.check()
         try:
             nodes = await self._bring_up()
         except EngineDown as down:
@@ -170,8 +169,7 @@ class QemuEngine:
             if top.size_bytes < size_bytes:
                 await asyncio.to_thread(self._ledger.resize_layer, top.id, size_bytes)
             await self._reached("resize_noted")
-            if (await nodes.layers())[top.id].size_bytes < size_bytes:
-                await nodes.resize(top.id, size_bytes)
+            await nodes.resize(top.id, max(top.size_bytes, size_bytes))
 
     async def export(self, export_id: str, volume_id: str) -> str:
         """See `Engine.export`."""

@@ -40,8 +40,32 @@ class StorageDaemon:
         self._pid_file = run_dir / "qsd.pid"
         self._log_path = log_path
 
-    async def check(self) -> None:
-        """Raise `Misconfigured` unless the program can be used and its sockets' paths fit."""
+    def pid(self) -> int | None:
+        """Find the running daemon by its pid file; None when it does not run."""
+        try:
+            pid = int(self._pid_file.read_text())
+            command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None
+        # The number may belong to another process by now; ours has our socket among its arguments.
+        return pid if os.fsencode(_option(self._qmp_socket)) in command_line else None
+
+    async def connect(self) -> Monitor:
+        """
+        Connect to the running daemon, or start one.
+
+        Raises:
+            Misconfigured: The program can't be used, or the sockets' paths are too long.
+            EngineDown: It does not answer, or ended at once; the sentence says where its own words are.
+        """
+        await self._check()
+        if self.pid() is None:
+            await self._start()
+        monitor = Monitor()
+        await monitor.connect(self._qmp_socket, timeout_s=START_LIMIT_S)
+        return monitor
+
+    async def _check(self) -> None:
         for path in (self._qmp_socket, self.nbd_socket):
             if len(os.fsencode(path)) > SOCKET_PATH_LIMIT_BYTES:
                 raise Misconfigured(
@@ -60,29 +84,6 @@ class StorageDaemon:
             first_line = answer.stdout.partition("\n")[0]
             raise Misconfigured(f"{self._program} must be version 7.2 or newer; it says: {first_line}")
         self.version = found[0].removeprefix("version ")
-
-    def pid(self) -> int | None:
-        """Find the running daemon by its pid file; None when it does not run."""
-        try:
-            pid = int(self._pid_file.read_text())
-            command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
-        # The number may belong to another process by now; ours has our socket among its arguments.
-        return pid if os.fsencode(_option(self._qmp_socket)) in command_line else None
-
-    async def connect(self) -> Monitor:
-        """
-        Connect to the running daemon, or start one.
-
-        Raises:
-            EngineDown: It does not answer, or ended at once; the sentence says where its own words are.
-        """
-        if self.pid() is None:
-            await self._start()
-        monitor = Monitor()
-        await monitor.connect(self._qmp_socket, timeout_s=START_LIMIT_S)
-        return monitor
 
     async def _start(self) -> None:
         self._pid_file.unlink(missing_ok=True)

@@ -53,7 +53,7 @@ async def settle(plan: CutPlan, nodes: Nodes, ledger: Ledger, files: LayerFiles)
     """Find out what became of a planned cut, and write it down: the cut, or None when it was not made."""
     layers = await nodes.layers()
     if any(member.layer.id in layers for member in plan.members):
-        made = all(member.overlay_id in layers and layers[member.overlay_id].depth > 0 for member in plan.members)
+        made = all(layers.get(member.overlay_id, False) for member in plan.members)
     else:
         made = await _adopt(plan, nodes, files)
     log.warning("cut_settled", cut_id=plan.id, made=made)
@@ -106,10 +106,10 @@ async def _open_layers(nodes: Nodes, holdings: Holdings) -> None:
 
 async def _grow_tops(nodes: Nodes, holdings: Holdings) -> None:
     """Finish extensions: the size is written down before the daemon is asked."""
-    layers, served = await nodes.layers(), set((await nodes.exports()).values())
+    served = set((await nodes.exports()).values())
     for top in holdings.tops.values():
         wanted = holdings.layers[top].size_bytes
-        if top in layers and top not in served and layers[top].size_bytes < wanted:
+        if top not in nodes.broken and top not in served and nodes.files.size(top) < wanted:
             await nodes.resize(top, wanted)
 
 
