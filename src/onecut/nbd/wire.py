@@ -33,7 +33,6 @@ class HandshakeFlag(IntFlag):
 class Option(IntEnum):
     """Clause "Option types"."""
 
-    ABORT = 2
     GO = 7
     STRUCTURED_REPLY = 8
     SET_META_CONTEXT = 10
@@ -61,7 +60,6 @@ class OptionError(IntEnum):
     TLS_REQUIRED = OPTION_ERROR + 5
     UNKNOWN_EXPORT = OPTION_ERROR + 6
     SHUTDOWN = OPTION_ERROR + 7
-    BLOCK_SIZE_REQUIRED = OPTION_ERROR + 8
     TOO_BIG = OPTION_ERROR + 9
 
 
