@@ -157,7 +157,8 @@ class TestSignIn:
         "change",
         [
             {"name": "\ud800"},
-            {"name": "\0" * 65},
+            {"name": "x" * 65},
+            {"name": "a\0"},
             {"name": 1},
             {"password": None},
             {"password": "\ud800"},
@@ -275,7 +276,16 @@ class TestProjects:
 
     @pytest.mark.parametrize(
         "query",
-        ["page=0", "page=x", "per_page=0", "per_page=5001", "page=99999999999999999999", "enabled=perhaps"],
+        [
+            "page=0",
+            "page=x",
+            "per_page=0",
+            "per_page=5001",
+            "page=99999999999999999999",
+            "enabled=perhaps",
+            "name=%00",
+            "name=",
+        ],
     )
     def test_a_query_that_makes_no_sense_is_a_400(self, as_admin: httpx.Client, query: str) -> None:
         """The message names the parameter."""
