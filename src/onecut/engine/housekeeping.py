@@ -121,7 +121,7 @@ class Housekeeping:
 
     async def sweep(self, nodes: Nodes) -> None:
         """Remove nodes, empty files and jobs that the ledger does not know and nobody is making."""
-        opened, files = list(await nodes.layers()), await asyncio.to_thread(self._files.ids)
+        made, opened, files = await nodes.made(), await nodes.layers(), await asyncio.to_thread(self._files.ids)
         # In this order: what was listed above and is not being made any more is in the ledger by now, or is waste.
         making = frozenset(self._making)
         known = making | await asyncio.to_thread(self._ledger.known_layers)
@@ -129,7 +129,9 @@ class Housekeeping:
         for layer_id in files:
             if layer_id not in known and layer_id not in used:
                 await asyncio.to_thread(self._remove_waste, layer_id)
-        await nodes.forget_creations(making)
+        for layer_id in made:
+            if layer_id not in making:
+                await nodes.forget_making(layer_id)
 
     def _remove_waste(self, layer_id: str) -> None:
         if self._files.is_untouched(layer_id):

@@ -8,7 +8,7 @@ of a backing file is for people with `qemu-img` only.
 import asyncio
 import contextlib
 import secrets
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,11 +153,15 @@ class Nodes:
         """Let the daemon forget a merge that has ended."""
         await self.monitor.dismiss_job(f"{_MERGE}{layer_id}")
 
-    async def forget_creations(self, spared: Container[str]) -> None:
-        """Let the daemon forget ended makings of files that nobody waits for any more."""
-        for job_id, job in (await self.monitor.jobs()).items():
-            if job.ended and job_id.startswith(_CREATE) and job_id.removeprefix(_CREATE) not in spared:
-                await self.monitor.dismiss_job(job_id)
+    async def made(self) -> Sequence[str]:
+        """List the layers whose making has ended, well or not, and was not asked about yet."""
+        jobs = await self.monitor.jobs()
+        return [found.removeprefix(_CREATE) for found, job in jobs.items() if job.ended and found.startswith(_CREATE)]
+
+    async def forget_making(self, layer_id: str) -> None:
+        """Let the daemon forget how a layer's making ended; nothing happens if it has."""
+        with contextlib.suppress(DaemonRefused):
+            await self.monitor.dismiss_job(f"{_CREATE}{layer_id}")
 
     async def layers(self) -> dict[str, bool]:
         """
