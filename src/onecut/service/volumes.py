@@ -5,6 +5,7 @@ A change writes the new state and the job in the caller's transaction; nothing i
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -39,7 +40,8 @@ METADATA_VALUES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
 BATCH_NAME_BYTES: Final = 250
 """Longest name, in bytes of UTF-8, of volumes that get a number behind it."""
 
-UNSEARCHABLE: Final = frozenset('"\\')
+SEARCHABLE: Final = re.compile(r'[^"\\\x00-\x1f]*')
+"""Metadata keys that a JSON path can name: it has no way to write the characters that JSON escapes."""
 
 STATES: Final = frozenset(VOLUME_MOVES) | {
     "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
@@ -409,14 +411,16 @@ def _metadata_filter(field_name: str, text: str | None) -> dict[str, str]:
         return {}
     try:
         found = json.loads(text)
+        json.dumps(found, ensure_ascii=False).encode()  # no lone surrogates: no database takes them
     except (ValueError, RecursionError):
         found = None
-    # A JSON path has no way to write a quotation mark in a key, neither in SQLite nor in PostgreSQL.
-    if not isinstance(found, dict) or not all(
-        isinstance(value, str) and not UNSEARCHABLE & set(key) for key, value in found.items()
-    ):
-        raise BadRequest(
-            f'{field_name}: must be JSON text like {{"key": "value"}}, with no quotation mark in a key',
-            code="EVS.1025",
+    if not isinstance(found, dict) or not all(_searchable(key, value) for key, value in found.items()):
+        needed = (
+            'JSON text like {"key": "value"}, without quotation marks, backslashes and control characters in keys'
         )
+        raise BadRequest(f"{field_name}: must be {needed}", code="EVS.1025")
     return found
+
+
+def _searchable(key: str, value: object) -> bool:
+    return isinstance(value, str) and "\0" not in value and SEARCHABLE.fullmatch(key) is not None
