@@ -9,7 +9,7 @@ from onecut.cli.client import Api
 from onecut.cli.volumes import attachments
 from onecut.units import GiB
 
-SIZE_GIB = 1
+SIZE_GIB = 10
 SIZE_BYTES = SIZE_GIB * GiB
 
 

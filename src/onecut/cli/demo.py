@@ -73,7 +73,7 @@ class Story:
         return server_id
 
     def _make_volume(self, name: str, server_id: str) -> str:
-        wanted = {"name": name, "size": 1, "volume_type": "SSD", "availability_zone": "az1"}
+        wanted = {"name": name, "size": 10, "volume_type": "SSD", "availability_zone": "az1"}
         answer = self._api.call("POST", "/v2.1/{p}/cloudvolumes", body={"volume": wanted, "server_id": server_id})
         self._api.wait(answer["job_id"], f"creating {name}")
         volume_id: str = answer["volume_ids"][0]

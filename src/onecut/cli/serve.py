@@ -14,6 +14,9 @@ from onecut.config import Settings
 from onecut.errors import Misconfigured
 from onecut.wiring import Onecut
 
+SECRETS = frozenset({"password", "secret_key"})
+"""Not printed: what a service prints ends in a log."""
+
 
 @click.command("serve")
 @click.option("--listen", metavar="HOST:PORT", default=None, help="Where to listen (default: 127.0.0.1:8776).")
@@ -47,8 +50,8 @@ def _greeting(onecut: Onecut) -> str:
     if onecut.first_start:
         told = json.loads(onecut.credentials_path.read_text())
         lines += [
-            "This is the first start. The account it made, also in " + str(onecut.credentials_path) + ":",
-            *(f"  {name:12}  {value}" for name, value in told.items()),
+            f"This is the first start. It made an account, whose secrets are in {onecut.credentials_path}:",
+            *(f"  {name:12}  {value}" for name, value in told.items() if name not in SECRETS),
             "Try, in another terminal: onecut server create db1",
         ]
     return "\n".join(lines)

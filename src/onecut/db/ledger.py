@@ -1,9 +1,9 @@
 """The `qemu` engine's ledger, kept in the database's engine tables."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, exists, select, update
+from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.layers import EngineCut, EngineCutMember, EngineExport, EngineLayer, EnginePoint, EngineVolume
@@ -46,7 +46,11 @@ class DatabaseLedger:
     def top_layer(self, volume_id: str) -> Layer | None:
         """Read the layer that takes a volume's writes; None when there is no such volume."""
         with self._database.reading() as session:
-            row = _top(session, volume_id)
+            row = session.scalar(
+                select(EngineLayer)
+                .join(EngineVolume, EngineVolume.top_layer_id == EngineLayer.id)
+                .where(EngineVolume.id == volume_id)
+            )
             return None if row is None else _layer(row)
 
     def point(self, point_id: str) -> Point | None:
@@ -57,10 +61,10 @@ class DatabaseLedger:
                 return None
             return Point(row.id, row.volume_id, _layer(session.get_one(EngineLayer, row.layer_id)))
 
-    def exports_of(self, volume_id: str) -> Sequence[str]:
-        """Read the ids of a volume's exports."""
+    def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
+        """Read the exports of volumes: for each export's id, the id of its volume."""
         with self._database.reading() as session:
-            return session.scalars(select(EngineExport.id).where(EngineExport.volume_id == volume_id)).all()
+            return _pairs(session, EngineExport.id, EngineExport.volume_id, EngineExport.volume_id.in_(volume_ids))
 
     def exported_volume(self, export_id: str) -> str | None:
         """Read which volume an export serves; None when there is no such export."""
@@ -70,7 +74,8 @@ class DatabaseLedger:
     def add_volume(self, volume_id: str, top: Layer) -> None:
         """Write down a new volume together with its top layer."""
         with self._database.writing() as session:
-            _add_layer(session, top)
+            session.add(_row(top))
+            session.flush()  # the volume refers to it
             session.add(EngineVolume(id=volume_id, top_layer_id=top.id))
 
     def remove_volume(self, volume_id: str) -> None:
@@ -127,13 +132,17 @@ class DatabaseLedger:
             cut = EngineCut(id=cut_id, planned_at=planned_at)
             session.add(cut)
             session.flush()
+            tops = {row.id: row.top_layer_id for row in _locked_volumes(session, points)}
             for (volume_id, point_id), overlay_id in zip(points.items(), overlays, strict=True):
-                top = _top(session, volume_id)
-                if top is None:
+                if volume_id not in tops:
                     raise CannotCut(f"there is no volume {volume_id}")
                 session.add(
                     EngineCutMember(
-                        cut_id=cut_id, volume_id=volume_id, point_id=point_id, layer_id=top.id, overlay_id=overlay_id
+                        cut_id=cut_id,
+                        volume_id=volume_id,
+                        point_id=point_id,
+                        layer_id=tops[volume_id],
+                        overlay_id=overlay_id,
                     )
                 )
             session.flush()
@@ -143,10 +152,10 @@ class DatabaseLedger:
         """Turn a plan into points and new tops, all in one transaction."""
         with self._database.writing() as session:
             cut = session.get_one(EngineCut, cut_id)
-            for member in _plan(session, cut).members:
-                _add_layer(session, member.overlay)
+            members = _plan(session, cut).members
+            for member in members:
                 session.add(EnginePoint(id=member.point_id, volume_id=member.volume_id, layer_id=member.layer.id))
-                session.get_one(EngineVolume, member.volume_id).top_layer_id = member.overlay_id
+            _switch(session, {member.volume_id: member.overlay for member in members})
             cut.taken_at, cut.prepare_ms, cut.pause_ms = taken_at, prepare_ms, pause_ms
             return _finished(session, cut)
 
@@ -176,9 +185,7 @@ class DatabaseLedger:
     def switch_tops(self, tops: Mapping[str, Layer]) -> None:
         """Write down new layers and make each the top of its volume, all in one transaction."""
         with self._database.writing() as session:
-            for volume_id, top in tops.items():
-                _add_layer(session, top)
-                session.get_one(EngineVolume, volume_id).top_layer_id = top.id
+            _switch(session, tops)
 
     def absorb(self, layer_id: str) -> None:
         """Write down that a layer's data now lies in its parent too: points and children move there."""
@@ -202,53 +209,56 @@ def _layer(row: EngineLayer) -> Layer:
     return Layer(row.id, row.parent_id, row.size_bytes)
 
 
-def _add_layer(session: Session, layer: Layer) -> None:
-    session.add(EngineLayer(id=layer.id, parent_id=layer.parent_id, size_bytes=layer.size_bytes))
-    session.flush()  # its volume refers to it
+def _row(layer: Layer) -> EngineLayer:
+    return EngineLayer(id=layer.id, parent_id=layer.parent_id, size_bytes=layer.size_bytes)
 
 
-def _top(session: Session, volume_id: str) -> EngineLayer | None:
-    return session.scalar(
-        select(EngineLayer)
-        .join(EngineVolume, EngineVolume.top_layer_id == EngineLayer.id)
-        .where(EngineVolume.id == volume_id)
-        .with_for_update()
-    )
-
-
-def _pairs(session: Session, key: InstrumentedAttribute[str], value: InstrumentedAttribute[str]) -> dict[str, str]:
-    return {row[0]: row[1] for row in session.execute(select(key, value))}
-
-
-def _members(session: Session, cut_id: str) -> Sequence[EngineCutMember]:
+def _locked_volumes(session: Session, volume_ids: Collection[str]) -> Sequence[EngineVolume]:
     return session.scalars(
-        select(EngineCutMember).where(EngineCutMember.cut_id == cut_id).order_by(EngineCutMember.volume_id)
+        select(EngineVolume).where(EngineVolume.id.in_(volume_ids)).order_by(EngineVolume.id).with_for_update()
     ).all()
 
 
+def _switch(session: Session, tops: Mapping[str, Layer]) -> None:
+    session.add_all(_row(top) for top in tops.values())
+    session.flush()  # the volumes refer to them
+    for volume in _locked_volumes(session, tops):
+        volume.top_layer_id = tops[volume.id].id
+
+
+def _pairs(
+    session: Session,
+    key: InstrumentedAttribute[str],
+    value: InstrumentedAttribute[str],
+    *conditions: ColumnElement[bool],
+) -> dict[str, str]:
+    return {row[0]: row[1] for row in session.execute(select(key, value).where(*conditions))}
+
+
 def _plan(session: Session, cut: EngineCut) -> CutPlan:
+    found = session.execute(
+        select(EngineCutMember, EngineLayer)
+        .join(EngineLayer, EngineLayer.id == EngineCutMember.layer_id)
+        .where(EngineCutMember.cut_id == cut.id)
+        .order_by(EngineCutMember.volume_id)
+    )
     return CutPlan(
         cut.id,
         cut.planned_at,
-        [
-            PlannedMember(
-                volume_id=member.volume_id,
-                point_id=member.point_id,
-                layer=_layer(session.get_one(EngineLayer, member.layer_id)),
-                overlay_id=member.overlay_id,
-            )
-            for member in _members(session, cut.id)
-        ],
+        [PlannedMember(row.volume_id, row.point_id, _layer(layer), row.overlay_id) for row, layer in found],
     )
 
 
 def _finished(session: Session, cut: EngineCut) -> Cut:
     assert cut.taken_at is not None  # noqa: S101 - what distinguishes a finished cut
     prepare_ms, pause_ms = cut.prepare_ms or 0.0, cut.pause_ms or 0.0
+    members = session.scalars(
+        select(EngineCutMember).where(EngineCutMember.cut_id == cut.id).order_by(EngineCutMember.volume_id)
+    )
     return Cut(
         id=cut.id,
         taken_at=cut.taken_at,
         prepare_ms=prepare_ms,
         pause_ms=pause_ms,
-        members=[CutMember(member.volume_id, member.point_id, pause_ms) for member in _members(session, cut.id)],
+        members=[CutMember(member.volume_id, member.point_id, pause_ms) for member in members],
     )
