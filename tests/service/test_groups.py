@@ -447,7 +447,7 @@ class TestRollingBack:
             shop.ask(groups.order_volumes, group_id)
 
     @pytest.mark.parametrize("undo", [True, False])
-    def test_a_snapshot_in_creation_refuses_all(self, shop: Workshop, undo: bool) -> None:  # noqa: FBT001 - pytest passes by name
+    def test_a_snapshot_in_creation_refuses_all(self, shop: Workshop, *, undo: bool) -> None:
         """A volume is not rolled back under a cut that is under way."""
         chosen = shop.volumes(2)
         group_id = make(shop, *chosen)
