@@ -1,12 +1,11 @@
 """What servers may be, and which volumes they may have."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from workshop import BIRTH, OURS, THEIRS, Workshop, open_workshop
+from workshop import BIRTH, OURS, THEIRS, Workshop
 
 from onecut.db.jobs import Job
 from onecut.db.servers import Server
@@ -20,12 +19,6 @@ from onecut.states import VOLUME_MOVES
 
 ZONES = ["az1", "az2"]
 UNKNOWN = str(uuid4())
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
-    with open_workshop(tmp_path) as shop:
-        yield shop
 
 
 def refused(shop: Workshop, kind: type[Refused], act: Callable[[], Any]) -> Refused:

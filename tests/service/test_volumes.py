@@ -1,15 +1,14 @@
 """What volumes may be, what is refused, and what the list finds."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from workshop import BIRTH, OURS, THEIRS, Workshop, open_workshop
+from workshop import BIRTH, OURS, THEIRS, Workshop
 
 from onecut.db.jobs import Job
 from onecut.db.servers import Server
@@ -24,12 +23,6 @@ from onecut.states import VOLUME_DELETABLE, VOLUME_MOVES
 ZONES = ["az1", "az2"]
 PLAIN = VolumeOrder("data", "", 10, "SSD", "az1")
 UNKNOWN = str(uuid4())
-
-
-@pytest.fixture
-def shop(tmp_path: Path) -> Iterator[Workshop]:
-    with open_workshop(tmp_path) as shop:
-        yield shop
 
 
 def create(shop: Workshop, order: VolumeOrder = PLAIN, **options: Any) -> tuple[str, list[str]]:
