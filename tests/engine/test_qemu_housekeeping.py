@@ -147,6 +147,24 @@ async def test_a_volume_without_points_has_two_layers_at_most(qemu: QemuSite) ->
     await qemu.tidy()
 
 
+async def test_a_volume_made_from_a_point_outlives_it(qemu: QemuSite) -> None:
+    """A layer on which two volumes stand is merged with neither, so neither sees the other's data."""
+    volume_id, copy_id = new_id(), new_id()
+    await qemu.engine.create_volume(volume_id, SIZE)
+    await qemu.write(volume_id, 0, block("a"))
+    shared = await cut(qemu, volume_id)
+    await qemu.engine.create_volume(copy_id, SIZE, source_point_id=shared)
+    await qemu.write(volume_id, 0, block("b"))
+    later = [await cut(qemu, volume_id) for _ in range(2)]
+
+    await qemu.engine.release([shared, later[0]])
+
+    await until(lambda: is_merged(qemu, 4))
+    await qemu.tidy()
+    assert await qemu.read(copy_id, 0, BLOCK) == block("a")
+    assert await qemu.read(volume_id, 0, BLOCK) == block("b")
+
+
 async def test_a_deleted_volume_leaves_nothing(qemu: QemuSite) -> None:
     """Once its points are released too, no file, node or row of it is left."""
     volume_id = new_id()

@@ -5,7 +5,7 @@ The ledger decides what exists: the daemon's graph and the files follow it. Each
 block, so the engine calls them in a thread. `db/ledger.py` fulfils the protocol.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -89,8 +89,8 @@ class Ledger(Protocol):
         """Read a point; None when there is none."""
         ...
 
-    def exports_of(self, volume_id: str) -> Sequence[str]:
-        """Read the ids of a volume's exports."""
+    def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
+        """Read the exports of volumes: for each export's id, the id of its volume."""
         ...
 
     def exported_volume(self, export_id: str) -> str | None:

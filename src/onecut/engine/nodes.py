@@ -74,7 +74,8 @@ class Nodes:
         path = await asyncio.to_thread(self.files.make, layer.id)
         options: dict[str, Any] = {
             "driver": "qcow2",
-            "file": self._file(path),
+            # Through the page cache: the making takes many small writes, and flushes once at its end.
+            "file": {"driver": "file", "filename": str(path)},
             "size": layer.size_bytes,
             "cluster-size": CLUSTER_BYTES,
             "extended-l2": True,

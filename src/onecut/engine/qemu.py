@@ -16,7 +16,7 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Final, TypeVar
@@ -217,7 +217,7 @@ class QemuEngine:
                 if {member.volume_id: member.point_id for member in known.members} != dict(points):
                     raise CannotCut(f"cut {cut_id} was made with other volumes or points")
                 return known
-            await self._require_cuttable(nodes, points)
+            await asyncio.to_thread(self._files.require_space, len(points))
             with self._housekeeping.making(len(points)) as overlays:
                 plan = await asyncio.to_thread(self._ledger.plan_cut, cut_id, self._clock.now(), points, overlays)
                 try:
@@ -227,7 +227,10 @@ class QemuEngine:
                 except (EngineError, NbdError, TimeoutError) as problem:
                     # Without its plan, all that was made for the cut is waste for the sweep.
                     await asyncio.to_thread(self._ledger.drop_cut, plan.id)
-                    raise _cut_failure(cut_id, problem, deadline_s) from problem
+                    if isinstance(problem, CannotCut | EngineFull):
+                        raise
+                    reason = f"it took longer than {deadline_s} s" if isinstance(problem, TimeoutError) else problem
+                    raise CutFailed(f"cut {cut_id} was not made: {reason}") from problem
         self._housekeeping.wake()
         log.info("cut_taken", cut_id=cut_id, members=len(points), prepare_ms=cut.prepare_ms, pause_ms=cut.pause_ms)
         return cut
@@ -269,13 +272,14 @@ class QemuEngine:
 
     async def _carry_out(self, nodes: Nodes, plan: CutPlan, began: float, deadline_s: float) -> Cut:
         async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s - (time.monotonic() - began)):
+            _require_usable(nodes, plan)
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
             await asyncio.to_thread(self._files.sync)
             await self._reached("prepared")
             # What a client wrote is on the disk now, so the transaction has little left to write while it holds
             # all clients up.
-            await all_of(self._flush(member.volume_id) for member in plan.members)
+            await self._flush([member.volume_id for member in plan.members])
         sent, taken_at = time.monotonic(), self._clock.now()
         await nodes.freeze(plan.members)
         answered = time.monotonic()
@@ -295,9 +299,10 @@ class QemuEngine:
         await nodes.create(overlay)
         await nodes.open_alone(overlay)
 
-    async def _flush(self, volume_id: str) -> None:
-        for export_id in (await asyncio.to_thread(self._ledger.exports_of, volume_id))[:1]:
-            await asyncio.to_thread(_flush_export, self._uri(export_id))
+    async def _flush(self, volume_ids: Collection[str]) -> None:
+        exports = await asyncio.to_thread(self._ledger.exports_of, volume_ids)
+        one_of_each = {volume_id: export_id for export_id, volume_id in exports.items()}
+        await all_of(asyncio.to_thread(_flush_export, self._uri(export_id)) for export_id in one_of_each.values())
 
     async def _settle(self, nodes: Nodes, cut_id: str) -> Cut | None:
         known = await asyncio.to_thread(self._ledger.cut, cut_id)
@@ -328,17 +333,9 @@ class QemuEngine:
             raise VolumeUnusable(f"volume {volume_id} can't be opened: {nodes.broken[top.id]}")
         return top
 
-    async def _require_cuttable(self, nodes: Nodes, volume_ids: Iterable[str]) -> None:
-        try:
-            tops = [await self._top(nodes, volume_id) for volume_id in volume_ids]
-        except VolumeUnusable as unusable:
-            raise CannotCut(str(unusable)) from unusable
-        await asyncio.to_thread(self._files.require_space, len(tops))
-
-    async def _require_detached(self, volume_ids: Iterable[str]) -> None:
-        for volume_id in volume_ids:
-            if await asyncio.to_thread(self._ledger.exports_of, volume_id):
-                raise EngineError(f"volume {volume_id} is exported")
+    async def _require_detached(self, volume_ids: Collection[str]) -> None:
+        for export_id, volume_id in (await asyncio.to_thread(self._ledger.exports_of, volume_ids)).items():
+            raise EngineError(f"volume {volume_id} is exported, as {export_id}")
 
     @asynccontextmanager
     async def _alone_with(self, volume_ids: Iterable[str]) -> AsyncIterator[Nodes]:
@@ -444,11 +441,10 @@ def _check_ids(ids: Iterable[str]) -> None:
             raise EngineError(f"{given!r} is no id")
 
 
-def _cut_failure(cut_id: str, problem: Exception, deadline_s: float) -> EngineError:
-    if isinstance(problem, EngineFull):
-        return problem
-    reason = f"it took longer than {deadline_s} s" if isinstance(problem, TimeoutError) else problem
-    return CutFailed(f"cut {cut_id} was not made: {reason}")
+def _require_usable(nodes: Nodes, plan: CutPlan) -> None:
+    for member in plan.members:
+        if member.layer.id in nodes.broken:
+            raise CannotCut(f"volume {member.volume_id} can't be opened: {nodes.broken[member.layer.id]}")
 
 
 def _require_own(bases: Mapping[str, Point]) -> None:
