@@ -141,6 +141,10 @@ class Life:
         with self.shop.database.reading() as session:
             return session.scalar(select(Job.id).where(Job.status.in_(("INIT", "RUNNING"))).limit(1)) is not None
 
+    def uris(self) -> set[str | None]:
+        with self.shop.database.reading() as session:
+            return set(session.scalars(select(Attachment.uri)))
+
     def check_nothing_is_left_over(self) -> None:
         """
         Check that everything has ended, and has an owner.
@@ -362,6 +366,8 @@ def test_an_engine_that_fails_ends_the_job_with_its_reason_and_leaves_nothing_ov
             reason = "the daemon does not answer" if stays_down else "there is no space left"
             assert told(life.shop, job_id) == ("FAIL", reason), act
             life.check_nothing_is_left_over()
+            if not stays_down:
+                assert None not in life.uris()
 
 
 @pytest.mark.parametrize("prepare", [create_for_server, attach], ids=["createVolume", "attachVolume"])
