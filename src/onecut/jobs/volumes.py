@@ -1,8 +1,7 @@
 """How volumes are made, deleted and extended."""
 
 import functools
-import itertools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -40,24 +39,24 @@ class CreateVolumes:
         return {"create": self._create}
 
     async def _create(self, order: Order) -> None:
-        attachment_ids = order.request["attachment_ids"] or itertools.repeat(None)
-        members = zip(order.request["volume_ids"], attachment_ids, strict=False)
-        for position, (volume_id, attachment_id) in enumerate(members):
+        attachment_ids = order.request["attachment_ids"]
+        for position, volume_id in enumerate(order.request["volume_ids"]):
             volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
-            if volume is not None:
-                await self._make(volume, attachment_id)
-                await self._show(order.job_id, position, volume_id)
+            if volume is None:
+                continue
+            try:
+                await self._make(volume, attachment_ids[position : position + 1])
+            except EngineError:
+                for given_up in attachment_ids[position:]:
+                    await self._exports.end(given_up)
+                raise
+            await self._show(order.job_id, position, volume_id)
 
-    async def _make(self, volume: Volume, attachment_id: str | None) -> None:
-        try:
-            size_bytes = volume.size_gib * GiB
-            await self._engine.create_volume(volume.id, size_bytes, source_point_id=volume.snapshot_id)
-            if attachment_id is not None:
-                await self._exports.begin(attachment_id)
-        except EngineError:
-            if attachment_id is not None:
-                await self._exports.end(attachment_id)
-            raise
+    async def _make(self, volume: Volume, attachment_ids: Sequence[str]) -> None:
+        size_bytes = volume.size_gib * GiB
+        await self._engine.create_volume(volume.id, size_bytes, source_point_id=volume.snapshot_id)
+        for attachment_id in attachment_ids:
+            await self._exports.begin(attachment_id)
 
     async def _show(self, job_id: str, position: int, volume_id: str) -> None:
         def show(session: Session) -> None:
@@ -72,7 +71,7 @@ class CreateVolumes:
         """Nothing is left to do: each volume was shown when it was made."""
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
-        """Give up the volumes that were not made. A place at a server whose export may exist stays theirs."""
+        """Give up the volumes that were not made. A place whose export may exist stays theirs, and goes with them."""
         query = select(Volume.id).where(Volume.id.in_(order.request["volume_ids"]), Volume.status == "creating")
         move(session, Volume, session.scalars(query).all(), to="error", now=self._clock.now())
 
