@@ -93,7 +93,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
     field = next((part for part in reversed(path) if not part.isdigit()), "")
-    code = first.get("ctx", {}).get("code") or CODE_OF_FIELD.get(field, "EVS.5400")
+    known = (CODE_OF_FIELD[part] for part in reversed(path) if part in CODE_OF_FIELD)
+    code = first.get("ctx", {}).get("code") or next(known, "EVS.5400")
     return _answer(request, HTTPStatus.BAD_REQUEST, code, _sentence(first, path, field))
 
 

@@ -3,11 +3,11 @@ Putting jobs into the database, and marking what became of them.
 
 ::
 
-    INIT ──claim──> RUNNING ──finish──> SUCCESS
+    INIT ──begin──> RUNNING ──finish──> SUCCESS
                        └──────fail────> FAIL
 
 A job is written in the transaction of the change that asks for it, so there is never one without the other.
-Only a top job is claimed; its sub jobs (one per member) tell a client what became of each.
+Only a top job is begun; its sub jobs (one per member) tell a client what became of each.
 """
 
 from collections.abc import Callable, Sequence
@@ -94,17 +94,13 @@ def sub_jobs(session: Session, job_id: str) -> Sequence[Job]:
     return session.scalars(select(Job).where(Job.parent_id == job_id).order_by(Job.position)).all()
 
 
-def claim(session: Session, job_id: str, now: datetime) -> None:
-    """Mark a job, and its sub jobs, as begun; one that had begun before keeps its time."""
+def begin(session: Session, job_id: str, step: str, now: datetime) -> None:
+    """Write down the step that is about to be taken; with the first one the job, and its sub jobs, have begun."""
     session.execute(
         update(Job)
         .where((Job.id == job_id) | (Job.parent_id == job_id), Job.status == "INIT")
         .values(status="RUNNING", begin_at=now)
     )
-
-
-def begin_step(session: Session, job_id: str, step: str) -> None:
-    """Write down the step that is about to be taken."""
     session.execute(update(Job).where(Job.id == job_id).values(step=step))
 
 

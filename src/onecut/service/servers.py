@@ -98,7 +98,7 @@ def create(
     sub_jobs = _sub_jobs("createSingleServer", server_ids)
     job = JobOrder(project_id, "createServer", {"server_ids": server_ids}, sub_jobs=sub_jobs)
     job_id = queue.add(session, job, now)
-    queue.claim(session, job_id, now)
+    queue.begin(session, job_id, "create", now)
     queue.finish(session, job_id, now)
     return job_id, server_ids
 
