@@ -148,6 +148,39 @@ async def test_a_cut_past_its_deadline_leaves_nothing(qemu: QemuSite, step: str)
     await qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=10)
 
 
+@pytest.mark.parametrize("step", ["planned", "prepared", "frozen"])
+async def test_a_cut_that_was_called_off_is_settled(qemu: QemuSite, step: str) -> None:
+    """Its caller is cancelled at any step: whoever needs the volume next finds out, and nothing is left over."""
+    volume_id, cut_id, reached = new_id(), new_id(), asyncio.Event()
+    await qemu.engine.create_volume(volume_id, SIZE)
+
+    async def hang() -> None:
+        reached.set()
+        await asyncio.sleep(PATIENCE_S)
+
+    qemu.engine.at[step] = hang
+    task = asyncio.create_task(qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=PATIENCE_S))
+    await reached.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    await qemu.write(volume_id, 0, bytes(BLOCK))
+
+    assert (await qemu.engine.settle(cut_id) is not None) == (step == "frozen")
+    await qemu.tidy()
+
+
+async def test_a_cut_of_a_busy_volume_gives_up_in_time(qemu: QemuSite) -> None:
+    """The deadline holds for waiting too."""
+    volume_id = new_id()
+    await qemu.engine.create_volume(volume_id, SIZE)
+
+    async with qemu.engine._alone_with([volume_id]):
+        with pytest.raises(CannotCut, match="busy"):
+            await qemu.engine.cut(new_id(), {volume_id: new_id()}, deadline_s=0.1)
+
+
 @pytest.mark.parametrize("wrong", ["../../etc/passwd", "", "a b", "x" * 37, 'a"}'])
 async def test_an_id_that_could_be_more_than_a_name_is_refused(qemu: QemuSite, wrong: str) -> None:
     """Nothing but letters, digits and dashes reaches the daemon or a file's name."""

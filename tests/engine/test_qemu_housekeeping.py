@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 
 import pytest
+import structlog
 from engine_sites import SIZE, QemuSite, new_id, until
 
 import onecut.engine.files
@@ -260,6 +261,28 @@ async def test_a_merge_that_ended_without_a_service_is_written_down(qemu: QemuSi
     assert after.layer.id == frozen.layer.parent_id
     await qemu.tidy()
     await check_content(qemu, volume_id, upper)
+
+
+async def test_a_merge_that_fails_is_not_tried_for_ever(qemu: QemuSite) -> None:
+    """It is reported once, leaves nothing over, and is tried again at the next reason to look."""
+    await qemu.restart(merge_bytes_per_s=-1)  # the daemon refuses such a speed
+    volume_id = new_id()
+    await qemu.engine.create_volume(volume_id, SIZE)
+    points = [await cut(qemu, volume_id) for _ in range(2)]
+
+    with structlog.testing.capture_logs() as events:
+        await qemu.engine.release(points[:1])
+
+        async def reported() -> bool:
+            return any(event["event"] == "merge_failed" for event in events)
+
+        await until(reported)
+        await qemu.tidy()
+        await qemu.engine.create_volume(new_id(), SIZE)
+
+    assert [event["event"] for event in events].count("merge_failed") == 1
+    await qemu.restart()
+    await until(lambda: is_merged(qemu, 3))
 
 
 @contextmanager

@@ -24,8 +24,9 @@ class Gate:
         self.reason = "the daemon has not been started"
         """Why the gate is shut."""
         self._nodes: Nodes | None = None
+        self._opened = asyncio.Event()
         self._inside = 0
-        self._changed = asyncio.Condition()
+        self._left = asyncio.Event()
 
     @property
     def nodes(self) -> Nodes | None:
@@ -35,33 +36,33 @@ class Gate:
     @asynccontextmanager
     async def act(self) -> AsyncIterator[Nodes]:
         """Enter, waiting a while for an opening; raise `EngineDown` when there is none."""
-        nodes = await self._enter()
+        nodes = await self._wait()
+        self._inside += 1
         try:
             yield nodes
         finally:
             self._inside -= 1
-            async with self._changed:
-                self._changed.notify_all()
+            self._left.set()
 
     async def shut(self, reason: str) -> None:
         """Let nobody in any more, and wait until all are out."""
         self._nodes, self.reason = None, reason
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._inside == 0)
+        self._opened.clear()
+        while self._inside:
+            self._left.clear()
+            await self._left.wait()
 
-    async def open(self, nodes: Nodes) -> None:
+    def open(self, nodes: Nodes) -> None:
         """Let acts in."""
-        async with self._changed:
-            self._nodes = nodes
-            self._changed.notify_all()
+        self._nodes = nodes
+        self._opened.set()
 
-    async def _enter(self) -> Nodes:
+    async def _wait(self) -> Nodes:
         try:
-            async with asyncio.timeout(WAIT_S), self._changed:
-                await self._changed.wait_for(lambda: self._nodes is not None)
+            async with asyncio.timeout(WAIT_S):
+                # Whoever is woken may find it shut again.
+                while self._nodes is None:
+                    await self._opened.wait()
+                return self._nodes
         except TimeoutError as shut:
             raise EngineDown(self.reason) from shut
-        if self._nodes is None:
-            raise EngineDown(self.reason)
-        self._inside += 1
-        return self._nodes

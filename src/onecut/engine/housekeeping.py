@@ -66,10 +66,13 @@ class Housekeeping:
         # An act failed and left what it was making.
         self._littered = False
         self._merge: Merge | None = None
+        # Merges that went wrong are tried again when somebody wakes us, not at once.
         self._failed: set[str] = set()
 
-    def wake(self) -> None:
-        """Have another look soon."""
+    def wake(self, *, litter: bool = False) -> None:
+        """Have another look soon; with *litter*, for layers too that the ledger does not know."""
+        self._failed.clear()
+        self._littered |= litter
         self._due.set()
 
     @contextmanager
@@ -81,7 +84,7 @@ class Housekeeping:
             yield ids
         except BaseException:
             self._littered = True
-            self.wake()
+            self._due.set()
             raise
         finally:
             self._making.difference_update(ids)
@@ -101,7 +104,6 @@ class Housekeeping:
         while True:
             await self._due.wait()
             self._due.clear()
-            self._failed.clear()
             try:
                 async with self._gate.act() as nodes:
                     await self.tidy(nodes)

@@ -21,7 +21,7 @@ from onecut.errors import Misconfigured
 from onecut.units import KiB
 
 CLUSTER_BYTES: Final = 128 * KiB
-"""With extended L2 entries a cluster has 32 parts of 4 KiB; `docs/decisions/0002-layers.md` has the measurement."""
+"""With extended L2 entries a cluster has 32 parts of 4 KiB; `docs/decisions/0003-layers.md` has the measurement."""
 
 _PREFIX = "oc-"
 _CREATE, _MERGE = "create-", "merge-"

@@ -63,6 +63,18 @@ log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
 
+class Deadline:
+    """A moment by which several steps must be done together."""
+
+    def __init__(self, after_s: float) -> None:
+        self.after_s = after_s
+        self._at = asyncio.get_running_loop().time() + after_s
+
+    def limit(self) -> asyncio.Timeout:
+        """Raise TimeoutError in the block when the moment comes."""
+        return asyncio.timeout_at(self._at)
+
+
 class QemuEngine:
     """
     Fulfils `onecut.engine.port.Engine`.
@@ -125,8 +137,10 @@ class QemuEngine:
         nodes = self._gate.nodes
         if nodes is None:
             return EngineHealth(ready=False, detail=self._gate.reason, unusable={})
-        holdings = await asyncio.to_thread(self._ledger.holdings) if nodes.broken else None
-        tops = {} if holdings is None else holdings.tops
+        try:
+            tops = (await asyncio.to_thread(self._ledger.holdings)).tops if nodes.broken else {}
+        except Exception as problem:  # noqa: BLE001 - to be told, whatever it is
+            return EngineHealth(ready=False, detail=f"the ledger can't be read: {problem}", unusable={})
         return EngineHealth(
             ready=True,
             detail=f"qemu-storage-daemon {self._daemon.version}, {nodes.access}",
@@ -208,29 +222,25 @@ class QemuEngine:
         exports live in the same main loop), so no write can wait longer for the cut.
         """
         began = time.monotonic()
+        deadline = Deadline(deadline_s)
         _check_ids([cut_id, *points.values()])
         if not 1 <= len(points) <= self.max_members:
             raise CannotCut(f"a cut has 1 to {self.max_members} volumes, not {len(points)}")
-        async with self._alone_with(points) as nodes:
+        async with AsyncExitStack() as stack:
+            try:
+                async with deadline.limit():
+                    nodes = await stack.enter_async_context(self._alone_with(points))
+            except TimeoutError as late:
+                raise CannotCut(f"the volumes were busy for {deadline_s} s") from late
             known = await asyncio.to_thread(self._ledger.cut, cut_id)
             if isinstance(known, Cut):
                 if {member.volume_id: member.point_id for member in known.members} != dict(points):
                     raise CannotCut(f"cut {cut_id} was made with other volumes or points")
                 return known
             await asyncio.to_thread(self._files.require_space, len(points))
-            with self._housekeeping.making(len(points)) as overlays:
-                plan = await asyncio.to_thread(self._ledger.plan_cut, cut_id, self._clock.now(), points, overlays)
-                try:
-                    cut = await self._carry_out(nodes, plan, began, deadline_s)
-                except EngineDown as down:
-                    raise OutcomeUnknown(f"the daemon was lost during cut {cut_id}: {down}") from down
-                except (EngineError, NbdError, TimeoutError) as problem:
-                    # Without its plan, all that was made for the cut is waste for the sweep.
-                    await asyncio.to_thread(self._ledger.drop_cut, plan.id)
-                    if isinstance(problem, CannotCut | EngineFull):
-                        raise
-                    reason = f"it took longer than {deadline_s} s" if isinstance(problem, TimeoutError) else problem
-                    raise CutFailed(f"cut {cut_id} was not made: {reason}") from problem
+            overlays = stack.enter_context(self._housekeeping.making(len(points)))
+            plan = await asyncio.to_thread(self._ledger.plan_cut, cut_id, self._clock.now(), points, overlays)
+            cut = await self._carry_out(nodes, plan, began, deadline)
         self._housekeeping.wake()
         log.info("cut_taken", cut_id=cut_id, members=len(points), prepare_ms=cut.prepare_ms, pause_ms=cut.pause_ms)
         return cut
@@ -239,9 +249,7 @@ class QemuEngine:
         """See `Engine.settle`."""
         _check_ids([cut_id])
         async with self._gate.act() as nodes:
-            cut = await self._settle(nodes, cut_id)
-        self._housekeeping.wake()
-        return cut
+            return await self._settle(nodes, cut_id)
 
     async def release(self, point_ids: Sequence[str]) -> None:
         """See `Engine.release`."""
@@ -270,8 +278,22 @@ class QemuEngine:
             await self._reached("switched")
         self._housekeeping.wake()
 
-    async def _carry_out(self, nodes: Nodes, plan: CutPlan, began: float, deadline_s: float) -> Cut:
-        async with asyncio.timeout_at(asyncio.get_running_loop().time() + deadline_s - (time.monotonic() - began)):
+    async def _carry_out(self, nodes: Nodes, plan: CutPlan, began: float, deadline: Deadline) -> Cut:
+        """Make a planned cut, or forget the plan: without it, what was made for the cut is waste for the sweep."""
+        try:
+            return await self._freeze(nodes, plan, began, deadline)
+        except EngineDown as down:
+            raise OutcomeUnknown(f"the daemon was lost during cut {plan.id}: {down}") from down
+        except (CannotCut, EngineFull):
+            await asyncio.to_thread(self._ledger.drop_cut, plan.id)
+            raise
+        except (EngineError, NbdError, TimeoutError) as problem:
+            await asyncio.to_thread(self._ledger.drop_cut, plan.id)
+            reason = f"it took longer than {deadline.after_s} s" if isinstance(problem, TimeoutError) else problem
+            raise CutFailed(f"cut {plan.id} was not made: {reason}") from problem
+
+    async def _freeze(self, nodes: Nodes, plan: CutPlan, began: float, deadline: Deadline) -> Cut:
+        async with deadline.limit():
             _require_usable(nodes, plan)
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
@@ -282,7 +304,7 @@ class QemuEngine:
             await self._flush([member.volume_id for member in plan.members])
         sent, taken_at = time.monotonic(), self._clock.now()
         await nodes.freeze(plan.members)
-        answered = time.monotonic()
+        pause_s = time.monotonic() - sent
         await self._reached("frozen")
         try:
             return await asyncio.to_thread(
@@ -290,7 +312,7 @@ class QemuEngine:
                 plan.id,
                 taken_at=taken_at,
                 prepare_ms=(sent - began) * 1000,
-                pause_ms=(answered - sent) * 1000,
+                pause_ms=pause_s * 1000,
             )
         except Exception as problem:
             raise OutcomeUnknown(f"cut {plan.id} was made and could not be written down: {problem}") from problem
@@ -306,11 +328,14 @@ class QemuEngine:
 
     async def _settle(self, nodes: Nodes, cut_id: str) -> Cut | None:
         known = await asyncio.to_thread(self._ledger.cut, cut_id)
-        if isinstance(known, CutPlan):
-            async with self._locked([member.volume_id for member in known.members]):
-                known = await asyncio.to_thread(self._ledger.cut, cut_id)
-                if isinstance(known, CutPlan):
-                    return await settle(known, nodes, self._ledger, self._files)
+        if not isinstance(known, CutPlan):
+            return known
+        async with self._locked([member.volume_id for member in known.members]):
+            # It may have been finished while it held the locks.
+            known = await asyncio.to_thread(self._ledger.cut, cut_id)
+            if isinstance(known, CutPlan):
+                known = await settle(known, nodes, self._ledger, self._files)
+        self._housekeeping.wake(litter=True)
         return known
 
     async def _lay(self, nodes: Nodes, layers: Iterable[Layer]) -> None:
@@ -388,7 +413,7 @@ class QemuEngine:
         except BaseException:
             await monitor.close()
             raise
-        await self._gate.open(nodes)
+        self._gate.open(nodes)
         self._housekeeping.wake()
         return nodes
 
