@@ -18,7 +18,7 @@ from onecut.service.servers import ServerFilter, ServerOrder, Target
 from onecut.states import VOLUME_MOVES
 
 ZONES = ["az1", "az2"]
-UNKNOWN = str(uuid4())
+UNKNOWN = "0c1d7c52-11aa-4c38-9a6f-3c9d5a2e7701"
 
 
 def refused(shop: Workshop, kind: type[Refused], act: Callable[[], Any]) -> Refused:

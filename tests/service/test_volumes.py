@@ -22,7 +22,7 @@ from onecut.states import VOLUME_DELETABLE, VOLUME_MOVES
 
 ZONES = ["az1", "az2"]
 PLAIN = VolumeOrder("data", "", 10, "SSD", "az1")
-UNKNOWN = str(uuid4())
+UNKNOWN = "0c1d7c52-11aa-4c38-9a6f-3c9d5a2e7701"
 
 
 def create(shop: Workshop, order: VolumeOrder = PLAIN, **options: Any) -> tuple[str, list[str]]:

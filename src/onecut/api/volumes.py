@@ -125,14 +125,18 @@ class ActOnVolume(Body):
     os_extend: _NewSize = Field(alias="os-extend")
 
 
-def _parse_ids(text: Any) -> Any:  # noqa: ANN401 - a validator sees what came
+def _split_ids(text: str) -> list[str]:
     """Read ``['id1','id2']``; the quotes may be double, or missing."""
-    ids = [part.strip(" '\"") for part in re.sub(r"^\[|\]$", "", text.strip()).split(",")]
+    return [part.strip(" '\"") for part in re.sub(r"^\[|\]$", "", text.strip()).split(",")]
+
+
+def _check_ids(text: str) -> str:
+    ids = _split_ids(text)
     if len(ids) > IDS_MAX or not all(re.fullmatch(UUID, found) for found in ids):
         raise PydanticCustomError(
             "ids_invalid", "must be 1 to {limit} UUIDs like ['id1','id2']", {"code": "EVS.1032", "limit": IDS_MAX}
         )
-    return ids
+    return text
 
 
 class ListVolumes(Filters):
@@ -154,7 +158,7 @@ class ListVolumes(Filters):
     dedicated_storage_name: str | None = None
     volume_type_id: str | None = None
     id: Uuid | None = None
-    ids: Annotated[list[str], BeforeValidator(_parse_ids)] | None = Field(
+    ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
     enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
@@ -163,8 +167,9 @@ class ListVolumes(Filters):
     def wanted(self) -> VolumeFilter:
         """Say it in the service's words."""
         any_enterprise_project = self.enterprise_project_id == "all_granted_eps"
+        one = [self.id] if self.id else None
         return VolumeFilter(
-            ids=self.ids or ([self.id] if self.id else None),
+            ids=_split_ids(self.ids) if self.ids else one,
             name=self.name,
             status=self.status,
             availability_zone=self.availability_zone,
