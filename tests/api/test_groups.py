@@ -6,10 +6,12 @@ from datetime import datetime
 from typing import Any
 from uuid import uuid4
 
+import orders
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from running import Site, Tenant, running_site, wait_until
+from orders import attach, new_server, new_volumes
+from running import Site, Tenant, running_site
 
 from onecut.db.snapshots import Snapshot
 
@@ -28,15 +30,6 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield site
 
 
-def disks(site: Site, count: int) -> list[str]:
-    """Create disks, and return their ids."""
-    volume = {"availability_zone": "az1", "volume_type": "SSD", "size": 10, "name": "disk", "count": count}
-    answer = site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json={"volume": volume})
-    site.done(answer)
-    volume_ids: list[str] = answer["volume_ids"]
-    return volume_ids
-
-
 def order(site: Site, status: int = 202, **wanted: Any) -> Any:
     """Ask for a group."""
     return site.call("POST", "/v5/{p}/snapshot-groups", status, json={"snapshot_group": wanted})
@@ -44,7 +37,7 @@ def order(site: Site, status: int = 202, **wanted: Any) -> Any:
 
 def make(site: Site, count: int = 1, **wanted: Any) -> str:
     """Make a group of new disks, and return its id once it is available."""
-    answer = order(site, volume_ids=disks(site, count), **wanted)
+    answer = order(site, volume_ids=new_volumes(site, count), **wanted)
     site.done(answer)
     group_id: str = answer["snapshot_group_id"]
     return group_id
@@ -63,10 +56,8 @@ def found(site: Tenant, **query: Any) -> list[str]:
 
 
 def members(site: Tenant, group_id: str) -> list[dict[str, Any]]:
-    """List a group's members, as clients find them."""
-    query = {"snapshot_group_id": group_id, "sort_dir": "asc"}
-    listed: list[dict[str, Any]] = site.call("GET", "/v5/{p}/snapshots/detail", 200, params=query)["snapshots"]
-    return sorted(listed, key=lambda snapshot: snapshot["name"])
+    """List a group's members, in the order of their names."""
+    return sorted(orders.members(site, group_id), key=lambda snapshot: str(snapshot["name"]))
 
 
 def counts(site: Tenant) -> tuple[int, int]:
@@ -80,7 +71,7 @@ def counts(site: Tenant) -> tuple[int, int]:
 class TestForms:
     def test_a_group_is_cut_shown_changed_and_deleted(self, site: Site) -> None:
         """Each answer has the documented status and exactly the documented fields."""
-        volume_ids = disks(site, 2)
+        volume_ids = new_volumes(site, 2)
         answer = order(site, volume_ids=volume_ids, name="nightly", description="text", tags={"env": "prod"})
         assert set(answer) == {"job_id", "snapshot_group_id"}
         job, group_id = site.done(answer), answer["snapshot_group_id"]
@@ -123,7 +114,7 @@ class TestForms:
 
     def test_a_server_gives_its_volumes(self, site: Site) -> None:
         """A group of a server has its id, and the volumes that are attached to it; its members may be in use."""
-        first, second = disks(site, 2)
+        first, second = new_volumes(site, 2)
         server_id = attached_server(site, first, second)
 
         answer = order(site, server_id=server_id)
@@ -239,7 +230,7 @@ class TestRefusedCreations:
 
     def test_a_volume_that_is_not_attached_to_the_server_is_refused(self, site: Site) -> None:
         """One volume elsewhere refuses all, and the message names it."""
-        here, elsewhere = disks(site, 2)
+        here, elsewhere = new_volumes(site, 2)
         server_id = attached_server(site, here)
         before = counts(site)
 
@@ -384,7 +375,7 @@ class TestTags:
 class TestOurOperations:
     def test_a_group_is_given_back_and_the_rollback_undone(self, site: Site) -> None:
         """All volumes read as at the cut; the undo group brings back what they held before."""
-        volume_ids = disks(site, 2)
+        volume_ids = new_volumes(site, 2)
         write(site, volume_ids, b"before")
         answer = order(site, volume_ids=volume_ids, name="nightly")
         site.done(answer)
@@ -406,7 +397,7 @@ class TestOurOperations:
 
     def test_an_attached_disk_refuses_the_rollback_of_all(self, site: Site) -> None:
         """The message names the disk; nothing changed."""
-        volume_ids = disks(site, 2)
+        volume_ids = new_volumes(site, 2)
         answer = order(site, volume_ids=volume_ids)
         site.done(answer)
         attached_server(site, volume_ids[1])
@@ -421,7 +412,7 @@ class TestOurOperations:
 
     def test_a_group_becomes_new_volumes_at_a_server(self, site: Site) -> None:
         """Each member becomes a volume that holds what it holds, attached in the order of the members."""
-        volume_ids = disks(site, 2)
+        volume_ids = new_volumes(site, 2)
         write(site, volume_ids, b"before")
         answer = order(site, volume_ids=volume_ids, name="nightly")
         site.done(answer)
@@ -475,7 +466,7 @@ class TestTenants:
 
     def test_a_foreign_project_is_refused(self, site: Site) -> None:
         """A caller can't use another project's path, nor volumes or servers of another project in their own."""
-        volume_ids = disks(site, 1)
+        volume_ids = new_volumes(site, 1)
         server_id = attached_server(site, *volume_ids)
         other = site.second_tenant()
         path = f"/v5/{site.project_id}/snapshot-groups"
@@ -491,19 +482,9 @@ class TestTenants:
 
 def attached_server(site: Site, *volume_ids: str) -> str:
     """Make a server with these volumes attached, one after the other."""
-    answer = site.call("POST", "/v1/{p}/cloudservers", 200, json={"server": {"name": "db1"}})
-    site.done(answer)
-    server_id: str = answer["serverIds"][0]
+    server_id = new_server(site)
     for volume_id in volume_ids:
-        body = {"volumeAttachment": {"volumeId": volume_id}}
-        site.done(site.call("POST", f"/v1/{{p}}/cloudservers/{server_id}/attachvolume", 200, json=body))
-    wait_until(
-        lambda: all(
-            site.call("GET", f"/v2/{{p}}/cloudvolumes/{volume_id}", 200)["volume"]["status"] == "in-use"
-            for volume_id in volume_ids
-        ),
-        "the volumes in use",
-    )
+        attach(site, volume_id, server_id)
     return server_id
 
 
