@@ -38,10 +38,10 @@ def test_a_job_that_waits_has_a_begin_and_no_end(shop: Workshop) -> None:
 
 
 def test_members_that_ended_show_it_while_the_job_goes_on(shop: Workshop) -> None:
-    """Sub jobs stand in the order of the members, beside the job's own entities; a failure ends only the open ones."""
+    """Sub jobs stand in the order of the members, beside the job's own entities; only open ones fail."""
     job_id = add(shop, *(SubJob("createSnapshot", {"volume_id": name}) for name in "abc"))
     with shop.database.writing() as session:
-        queue.claim(session, job_id, shop.clock.now())
+        queue.begin(session, job_id, "cut", shop.clock.now())
     shop.clock.jump(timedelta(milliseconds=1500))
     with shop.database.writing() as session:
         queue.finish_member(session, job_id, 1, shop.clock.now())
