@@ -120,7 +120,7 @@ class QemuSite:
         os.kill(pid, signal.SIGKILL)
 
         async def gone() -> bool:
-            return self.engine._daemon.pid() is None
+            return self.engine._daemon.pid() != pid and not self.engine._daemon.is_ending()
 
         await until(gone)
 

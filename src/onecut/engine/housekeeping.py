@@ -123,17 +123,18 @@ class Housekeeping:
 
     async def sweep(self, nodes: Nodes) -> None:
         """Remove nodes, empty files and jobs that the ledger does not know and nobody is making."""
-        made, opened, files = await nodes.made(), await nodes.layers(), await asyncio.to_thread(self._files.ids)
+        makings, opened = await nodes.makings(), await nodes.layers()
+        files = await asyncio.to_thread(self._files.ids)
         # In this order: what was listed above and is not being made any more is in the ledger by now, or is waste.
         making = frozenset(self._making)
         known = making | await asyncio.to_thread(self._ledger.known_layers)
+        for layer_id in makings:
+            if layer_id not in making:
+                await nodes.end_making(layer_id)
         used = {found for found in reversed(opened) if found not in known and not await nodes.close(found)}
         for layer_id in files:
             if layer_id not in known and layer_id not in used:
                 await asyncio.to_thread(self._remove_waste, layer_id)
-        for layer_id in made:
-            if layer_id not in making:
-                await nodes.forget_making(layer_id)
 
     def _remove_waste(self, layer_id: str) -> None:
         if self._files.is_untouched(layer_id):

@@ -104,7 +104,8 @@ class Monitor:
         with self._expecting(_job_end(job_id)) as ended:
             with contextlib.suppress(DaemonRefused):  # it ended just now
                 await self.execute("job-cancel", {"id": job_id})
-            if not (await self.jobs())[job_id].ended:
+            job = (await self.jobs()).get(job_id)
+            if job is not None and not job.ended:
                 await ended
 
     async def dismiss_job(self, job_id: str) -> None:
@@ -151,6 +152,9 @@ class Monitor:
 
     def _declare_lost(self) -> None:
         self.lost.set()
+        for task in self._tasks:
+            if task is not asyncio.current_task():
+                task.cancel()
         for name, future in self._awaited.items():
             if not future.done():
                 future.set_exception(OutcomeUnknown(f"the daemon was lost before {name}"))

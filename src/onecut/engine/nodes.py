@@ -154,14 +154,14 @@ class Nodes:
         """Let the daemon forget a merge that has ended."""
         await self.monitor.dismiss_job(f"{_MERGE}{layer_id}")
 
-    async def made(self) -> Sequence[str]:
-        """List the layers whose making has ended, well or not, and was not asked about yet."""
-        jobs = await self.monitor.jobs()
-        return [found.removeprefix(_CREATE) for found, job in jobs.items() if job.ended and found.startswith(_CREATE)]
+    async def makings(self) -> Sequence[str]:
+        """List the layers that are being made, or whose making has ended and was not asked about yet."""
+        return [found.removeprefix(_CREATE) for found in await self.monitor.jobs() if found.startswith(_CREATE)]
 
-    async def forget_making(self, layer_id: str) -> None:
-        """Let the daemon forget how a layer's making ended; nothing happens if it has."""
-        with contextlib.suppress(DaemonRefused):
+    async def end_making(self, layer_id: str) -> None:
+        """Wait for the end of a making that nobody waits for any more, and let the daemon forget it."""
+        await self.monitor.end_job(f"{_CREATE}{layer_id}")
+        with contextlib.suppress(DaemonRefused):  # its maker was faster
             await self.monitor.dismiss_job(f"{_CREATE}{layer_id}")
 
     async def layers(self) -> dict[str, bool]:

@@ -26,6 +26,9 @@ START_LIMIT_S: Final = 10.0
 SOCKET_PATH_LIMIT_BYTES: Final = 107
 """``sun_path`` holds 108 bytes with the final zero; unix(7)."""
 
+_PF_EXITING: Final = 0x4
+"""Linux, include/linux/sched.h."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -42,13 +45,34 @@ class StorageDaemon:
 
     def pid(self) -> int | None:
         """Find the running daemon by its pid file; None when it does not run."""
-        try:
-            pid = int(self._pid_file.read_text())
-            command_line = Path(f"/proc/{pid}/cmdline").read_bytes()
-        except (FileNotFoundError, ProcessLookupError, ValueError):
-            return None
+        pid, command_line = self._process()
         # The number may belong to another process by now; ours has our socket among its arguments.
         return pid if os.fsencode(_option(self._qmp_socket)) in command_line else None
+
+    def is_ending(self) -> bool:
+        """
+        Tell whether a daemon was killed and still has its files open, with writes under way and locks held.
+
+        A process that ends loses its memory first, and its command line with it, then its files; only then it
+        becomes a zombie (Linux, kernel/exit.c `do_exit`).
+        """
+        pid, command_line = self._process()
+        if pid is None or command_line:
+            return False
+        try:
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        except (FileNotFoundError, ProcessLookupError):
+            return False
+        # A kernel thread that has the number now has no command line either, but it does not exit; proc(5).
+        state, flags = fields[0], int(fields[6])
+        return bool(flags & _PF_EXITING) and state not in {"Z", "X"}
+
+    def _process(self) -> tuple[int | None, bytes]:
+        try:
+            pid = int(self._pid_file.read_text())
+            return pid, Path(f"/proc/{pid}/cmdline").read_bytes()
+        except (FileNotFoundError, ProcessLookupError, ValueError):
+            return None, b""
 
     async def connect(self) -> Monitor:
         """
@@ -59,6 +83,12 @@ class StorageDaemon:
             EngineDown: It does not answer, or ended at once; the sentence says where its own words are.
         """
         await self._check()
+        try:
+            async with asyncio.timeout(START_LIMIT_S):
+                while self.is_ending():  # noqa: ASYNC110 - another process's act sets no event here
+                    await asyncio.sleep(0.005)
+        except TimeoutError as stuck:
+            raise EngineDown("the daemon was killed, but its writes do not come to an end") from stuck
         if self.pid() is None:
             await self._start()
         monitor = Monitor()
