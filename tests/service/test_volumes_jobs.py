@@ -6,6 +6,7 @@ goes on with the same database and engine, as a service that starts does.
 """
 
 import asyncio
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -39,7 +40,8 @@ class Fate:
     fails_at: int | None = None
     """The act of the engine that fails."""
     stays_down: bool = False
-    """Whether every later act fails as well."""
+    """Whether every later act fails as well, until *back_at*."""
+    back_at: int | None = None
     moments: int = 0
     acts: int = 0
     kill: Callable[[], object] = field(default=lambda: None)
@@ -53,9 +55,9 @@ class Fate:
         """Begin an act of the engine; it may fail."""
         self.acts += 1
         if self.fails_at is not None:
-            if self.stays_down and self.acts >= self.fails_at:
+            if self.stays_down and self.fails_at <= self.acts < (self.back_at or math.inf):
                 raise EngineDown("the daemon does not answer")
-            if self.acts == self.fails_at:
+            if not self.stays_down and self.acts == self.fails_at:
                 raise EngineFull("there is no space left")
 
 
@@ -368,6 +370,18 @@ def test_an_engine_that_fails_ends_the_job_with_its_reason_and_leaves_nothing_ov
             life.check_nothing_is_left_over()
             if not stays_down:
                 assert None not in life.uris()
+
+
+@each_job
+def test_a_daemon_that_comes_back_soon_costs_no_job(prepare: Callable[[Workshop], Prepared], tmp_path: Path) -> None:
+    """The first two calls are not answered; the job asks again and succeeds."""
+    with open_life(tmp_path / "life") as life:
+        order, check = prepare(life.shop)
+        job_id = order()
+        life.live(Fate(fails_at=1, stays_down=True, back_at=3))
+        assert told(life.shop, job_id) == ("SUCCESS", None)
+        check()
+        life.check_nothing_is_left_over()
 
 
 @pytest.mark.parametrize("prepare", [create_for_server, attach], ids=["createVolume", "attachVolume"])

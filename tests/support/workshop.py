@@ -169,8 +169,8 @@ class Workshop:
             **snapshot_jobs.job_types(
                 self.engine, self.database, self.clock, cut_deadline_s=5.0, pauses_s=self.pauses_s
             ),
-            **volume_jobs.job_types(self.engine, self.database, self.clock),
-            **server_jobs.job_types(self.engine, self.database, self.clock),
+            **volume_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
+            **server_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
         }
 
     def worker(self, on_step: Callable[[str, str], None] = lambda _job_type, _step: None) -> Worker:

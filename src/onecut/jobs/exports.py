@@ -17,6 +17,7 @@ from onecut.db.session import Database
 from onecut.db.volumes import Attachment, Volume
 from onecut.engine.port import Engine
 from onecut.errors import EngineError
+from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 
 IN_MOTION: Final = frozenset({"attaching", "detaching"})
@@ -25,8 +26,8 @@ IN_MOTION: Final = frozenset({"attaching", "detaching"})
 class Exports:
     """The exports of attachments, made and ended together with what the rows say of them."""
 
-    def __init__(self, engine: Engine, database: Database) -> None:
-        self._engine, self._database = engine, database
+    def __init__(self, engine: Engine, database: Database, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._pauses_s = engine, database, pauses_s
 
     async def begin(self, attachment_id: str) -> None:
         """
@@ -39,13 +40,13 @@ class Exports:
         volume_id = await transact(self._database, lambda session: session.scalar(source))
         if volume_id is None:
             raise EngineError(f"attachment {attachment_id} had been given up when the service was started again")
-        uri = await self._engine.export(attachment_id, volume_id)
+        uri = await persist(lambda: self._engine.export(attachment_id, volume_id), self._pauses_s)
         known = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
         await transact(self._database, lambda session: session.execute(known))
 
     async def end(self, attachment_id: str) -> None:
         """End an export, and only then its row; one that is gone already is no error."""
-        await self._engine.unexport(attachment_id)
+        await persist(lambda: self._engine.unexport(attachment_id), self._pauses_s)
         gone = delete(Attachment).where(Attachment.id == attachment_id)
         await transact(self._database, lambda session: session.execute(gone))
 

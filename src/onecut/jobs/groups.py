@@ -14,9 +14,9 @@ from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine
 from onecut.jobs import queue
+from onecut.jobs.patience import ENGINE_PAUSES_S
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.jobs.snapshots import (
-    ENGINE_PAUSES_S,
     CreateSnapshot,
     Cutter,
     DeleteSnapshot,

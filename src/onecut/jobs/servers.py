@@ -1,6 +1,7 @@
 """How volumes are attached to servers and detached from them, and how servers end."""
 
 import functools
+from collections.abc import Sequence
 
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
@@ -14,6 +15,7 @@ from onecut.engine.port import Engine
 from onecut.errors import EngineError
 from onecut.jobs import queue
 from onecut.jobs.exports import Exports, settle
+from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.transaction import transact
 from onecut.jobs.volumes import Steps, forget
 from onecut.jobs.worker import JobType, Order
@@ -26,9 +28,9 @@ class AttachVolume:
     The first failure ends the job: that server and those after it do not get the volume, the others keep it.
     """
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock) -> None:
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._database, self._clock = database, clock
-        self._exports = Exports(engine, database)
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -58,9 +60,9 @@ class AttachVolume:
 class DetachVolume:
     """Ends a volume's exports. One whose end fails stays, and so does the volume's state."""
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock) -> None:
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._database, self._clock = database, clock
-        self._exports = Exports(engine, database)
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -84,9 +86,9 @@ class DetachVolume:
 class DeleteServers:
     """Detaches the servers' volumes, deletes those that go with them, then forgets the servers."""
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock) -> None:
-        self._engine, self._database, self._clock = engine, database, clock
-        self._exports = Exports(engine, database)
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -100,7 +102,7 @@ class DeleteServers:
     async def _delete(self, order: Order) -> None:
         await transact(self._database, functools.partial(self._show_deleting, order=order))
         for volume_id in order.request["doomed_ids"]:
-            await self._engine.delete_volume(volume_id)
+            await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
 
     def _show_deleting(self, session: Session, order: Order) -> None:
         """Volumes without an attachment: what is `available` now can't be attached again before it is `deleting`."""
@@ -129,13 +131,18 @@ async def _finish_member(database: Database, order: Order, position: int, clock:
     await transact(database, lambda session: queue.finish_member(session, order.job_id, position, now))
 
 
-def job_types(engine: Engine, database: Database, clock: Clock) -> dict[str, JobType]:
+def job_types(
+    engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+) -> dict[str, JobType]:
     """Return how each type of job about servers is carried out."""
-    attach, detach = AttachVolume(engine, database, clock), DetachVolume(engine, database, clock)
+    attach, detach = (
+        AttachVolume(engine, database, clock, pauses_s=pauses_s),
+        DetachVolume(engine, database, clock, pauses_s=pauses_s),
+    )
     return {
         "attachVolume": attach,
         "batchAttachVolume": attach,
         "detachVolume": detach,
         "batchDetachVolume": detach,
-        "deleteServer": DeleteServers(engine, database, clock),
+        "deleteServer": DeleteServers(engine, database, clock, pauses_s=pauses_s),
     }

@@ -5,12 +5,10 @@ The group jobs in `groups` do the same for all members at once. What a job's req
 files only: the functions `*_order` write it, the job types read it.
 """
 
-import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from datetime import UTC
-from typing import Any, Final, TypeVar
+from typing import Any
 
-import structlog
 from sqlalchemy import delete, event, update
 from sqlalchemy.orm import Session
 
@@ -22,34 +20,9 @@ from onecut.db.snapshots import Snapshot
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine
-from onecut.errors import EngineDown
+from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.queue import JobOrder
 from onecut.jobs.worker import JobType, Order
-
-log = structlog.get_logger()
-
-Result = TypeVar("Result")
-
-ENGINE_PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
-"""Pauses while the engine does not answer. A daemon that died runs again well within their sum."""
-
-
-async def persist(act: Callable[[], Awaitable[Result]], pauses_s: Sequence[float]) -> Result:
-    """
-    Do *act*, and do it again after each pause while the engine does not answer.
-
-    Every act of an engine bears being repeated with the same ids (see `Engine`).
-
-    Raises:
-        EngineDown: It did not answer the last time either.
-    """
-    for pause_s in pauses_s:
-        try:
-            return await act()
-        except EngineDown as error:
-            log.warning("engine_down", reason=str(error), pause_s=pause_s)
-        await asyncio.sleep(pause_s)
-    return await act()
 
 
 class Cutter:

@@ -15,6 +15,7 @@ from onecut.engine.port import Engine
 from onecut.errors import EngineError
 from onecut.jobs import queue
 from onecut.jobs.exports import Exports
+from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
 from onecut.units import GiB
@@ -29,9 +30,9 @@ class CreateVolumes:
     The first failure ends the job: that volume and those after it go to `error`, and can only be deleted.
     """
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock) -> None:
-        self._engine, self._database, self._clock = engine, database, clock
-        self._exports = Exports(engine, database)
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -54,7 +55,8 @@ class CreateVolumes:
 
     async def _make(self, volume: Volume, attachment_ids: Sequence[str]) -> None:
         size_bytes = volume.size_gib * GiB
-        await self._engine.create_volume(volume.id, size_bytes, source_point_id=volume.snapshot_id)
+        create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
+        await persist(lambda: create(source_point_id=volume.snapshot_id), self._pauses_s)
         for attachment_id in attachment_ids:
             await self._exports.begin(attachment_id)
 
@@ -84,9 +86,9 @@ def _unmade(session: Session, volume_id: str) -> Volume | None:
 class DeleteVolumes:
     """Deletes a volume's data, then its row."""
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock) -> None:
-        self._engine, self._clock = engine, clock
-        self._exports = Exports(engine, database)
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -99,7 +101,7 @@ class DeleteVolumes:
 
     async def _delete(self, order: Order) -> None:
         for volume_id in order.request["volume_ids"]:
-            await self._engine.delete_volume(volume_id)
+            await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
 
     def finish(self, session: Session, order: Order) -> None:
         """Forget the volumes."""
@@ -113,8 +115,8 @@ class DeleteVolumes:
 class ExtendVolume:
     """Makes a detached volume larger."""
 
-    def __init__(self, engine: Engine, clock: Clock) -> None:
-        self._engine, self._clock = engine, clock
+    def __init__(self, engine: Engine, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
 
     @property
     def steps(self) -> Steps:
@@ -122,7 +124,8 @@ class ExtendVolume:
         return {"extend": self._extend}
 
     async def _extend(self, order: Order) -> None:
-        await self._engine.extend_volume(order.request["volume_id"], order.request["size_gib"] * GiB)
+        volume_id, size_bytes = order.request["volume_id"], order.request["size_gib"] * GiB
+        await persist(lambda: self._engine.extend_volume(volume_id, size_bytes), self._pauses_s)
 
     def finish(self, session: Session, order: Order) -> None:
         """Show the new size."""
@@ -141,12 +144,14 @@ def forget(session: Session, volume_ids: list[str]) -> None:
         session.execute(delete(model).where(column.in_(volume_ids)))
 
 
-def job_types(engine: Engine, database: Database, clock: Clock) -> dict[str, JobType]:
+def job_types(
+    engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+) -> dict[str, JobType]:
     """Return how each type of job about volumes is carried out."""
-    create = CreateVolumes(engine, database, clock)
+    create = CreateVolumes(engine, database, clock, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,
-        "deleteVolume": DeleteVolumes(engine, database, clock),
-        "extendVolume": ExtendVolume(engine, clock),
+        "deleteVolume": DeleteVolumes(engine, database, clock, pauses_s=pauses_s),
+        "extendVolume": ExtendVolume(engine, clock, pauses_s=pauses_s),
     }
