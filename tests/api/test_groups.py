@@ -321,6 +321,10 @@ class TestLists:
         for query in ({"name": name[:-1]}, {"name": name, "status": "error"}, {"status": "nonsense"}, {"id": "x"}):
             assert found(site, **query) == []
 
+    def test_a_filter_of_more_tags_than_a_resource_may_have_finds_nothing(self, site: Site) -> None:
+        """A filter of any length is answered, not passed on to the database."""
+        assert found(site, tags=json.dumps({f"k{number}": "" for number in range(1500)})) == []
+
     def test_pages_follow_each_other_to_an_empty_one(self, site: Site) -> None:
         """As a client pages: by limit and offset until nothing comes; the newest first."""
         project = str(uuid4())
@@ -348,6 +352,15 @@ class TestTags:
         gone = {"tags": [{"key": key, "value": "another"}, {"key": "absent"}]}
         assert site.call("POST", f"{path}/delete", 204, json=gone) is None
         assert show(site, group_id)["tags"] == {}
+
+    def test_more_tags_than_a_resource_may_have_are_not_removed(self, site: Site) -> None:
+        """A list of any length is refused before the database sees it."""
+        group_id = make(site)
+        body = {"tags": [{"key": f"k{number}"} for number in range(21)]}
+
+        error = site.call("POST", f"/v5/{{p}}/snapshot-groups/{group_id}/tags/delete", 400, json=body)["error"]
+
+        assert (error["code"], "20" in error["message"], "21" in error["message"]) == ("EVS.1062", True, True)
 
     @pytest.mark.parametrize(
         ("tags", "code"),

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel
+from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.fields import Body, TagKey, TagValue
+from onecut.service.tags import TAGS_MAX
 
 
 class Tag(Body):
@@ -17,10 +18,11 @@ class Tag(Body):
 
 
 def _unique(tags: list[Tag]) -> list[Tag]:
-    keys = [tag.key for tag in tags]
-    for key in keys:
-        if keys.count(key) > 1:
-            raise PydanticCustomError("tag_twice", "names the key {key} twice", {"code": "EVS.1062", "key": key})
+    seen: set[str] = set()
+    for tag in tags:
+        if tag.key in seen:
+            raise PydanticCustomError("tag_twice", "names the key {key} twice", {"code": "EVS.1062", "key": tag.key})
+        seen.add(tag.key)
     return tags
 
 
@@ -44,7 +46,7 @@ class TagToRemove(Body):
 class TagsToRemove(Body):
     """Tags to be removed; a key the resource does not have is no error."""
 
-    tags: list[TagToRemove]
+    tags: Annotated[list[TagToRemove], Field(max_length=TAGS_MAX)]
 
     def keys(self) -> list[str]:
         """Return the keys."""
