@@ -188,6 +188,7 @@ class Onecut:
             app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5
         )
         self._server = uvicorn.Server(config)
+        listener.listen()  # from here on a connection waits instead of being refused
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]), name="http")
         try:
             yield
