@@ -94,8 +94,8 @@ class Onecut:
             app = self.app = self._application(database)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
-            await engine.start()
             try:
+                await engine.start()
                 await self._mark_unusable(engine, database)
                 async with self._working(engine, database), self._answering(app, listener):
                     yield self
