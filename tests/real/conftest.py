@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from inventory import Inventory
 from running import Site, running_site, short_folder
 
 from onecut.cli.throwaway import end_daemon
@@ -31,6 +32,8 @@ def data() -> Iterator[Path]:
 
 @pytest.fixture
 def real_site(data: Path) -> Iterator[Site]:
-    """A running service with real disks; its first user is signed in."""
+    """A running service with real disks; its first user is signed in. At the end nothing is without an owner."""
     with real_service(data) as site:
         yield site
+        Inventory(data).wait_until_tidy()
+    Inventory(data).check_daemon()
