@@ -98,7 +98,7 @@ def test_killed_during_cuts(real_site: Site, data: Path) -> None:
     The moments are random, from one seed: before, during and after the preparations, the transaction and the
     answer. The clients write on throughout, and lose nothing.
     """
-    chance = random.Random(2)
+    chance = random.Random(2)  # noqa: S311 - no secret
     volume_ids = new_volumes(real_site, 3, new_server(real_site))
     outcomes: list[str] = []
     with Diary(uris(real_site, volume_ids), reconnect=True) as diary:
