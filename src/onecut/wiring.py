@@ -122,7 +122,8 @@ class Onecut:
             migrate.upgrade(database)
         except ModuleNotFoundError as error:
             raise Misconfigured(
-                f"the database's driver {error.name} is not installed; for PostgreSQL: pip install 'onecut[postgresql]'"
+                f"the driver {error.name} of the database is not installed; "
+                "PostgreSQL's comes with: pip install 'onecut[postgresql]'"
             ) from error
         except (SQLAlchemyError, CommandError) as error:
             # The driver's own sentence, without the statement and the link that SQLAlchemy adds in further lines.
