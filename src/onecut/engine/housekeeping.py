@@ -27,6 +27,10 @@ from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes, new_layer_id
 from onecut.errors import EngineDown, EngineFull, VolumeUnusable
 
+PAUSE_S = 0.1
+"""Before each look. Acts come in bursts, and whoever asked for one waits for its end: not the time to read the whole
+ledger."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -103,6 +107,7 @@ class Housekeeping:
         """Look whenever there is reason to, for ever."""
         while True:
             await self._due.wait()
+            await asyncio.sleep(PAUSE_S)
             self._due.clear()
             try:
                 async with self._gate.act() as nodes:

@@ -297,11 +297,10 @@ class QemuEngine:
             _require_usable(nodes, plan)
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
-            await asyncio.to_thread(self._files.sync)
             await self._reached("prepared")
-            # What a client wrote is on the disk now, so the transaction has little left to write while it holds
-            # all clients up.
-            await self._flush([member.volume_id for member in plan.members])
+            # What clients wrote is on the disk then, so the transaction has little left to write while it holds
+            # them up.
+            await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])
         sent, taken_at = time.monotonic(), self._clock.now()
         await nodes.freeze(plan.members)
         pause_s = time.monotonic() - sent
