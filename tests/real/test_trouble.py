@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folders import short_folder
 from inventory import Inventory
 from machine import Machine, running_machine
 from orders import (
@@ -24,7 +25,7 @@ from orders import (
     uris,
     volume,
 )
-from running import Site, running_site, short_folder
+from running import Site, running_site
 
 from onecut.cli.throwaway import end_daemon
 from onecut.db.ledger import DatabaseLedger
