@@ -46,7 +46,7 @@ from onecut.errors import (
     VolumeUnusable,
 )
 from onecut.nbd.client import NbdClient
-from onecut.nbd.errors import NbdError
+from onecut.nbd.errors import ConnectionLost, NbdError
 from onecut.units import MiB
 
 MERGE_BYTES_PER_S: Final = 64 * MiB
@@ -454,8 +454,11 @@ async def all_of(acts: Iterable[Awaitable[T]]) -> list[T]:
 
 
 def _flush_export(uri: str) -> None:
-    with contextlib.closing(NbdClient.connect(uri)) as client:
-        client.flush()
+    try:
+        with contextlib.closing(NbdClient.connect(uri)) as client:
+            client.flush()
+    except ConnectionLost as lost:  # a daemon that dies may show here before it shows on the monitor
+        raise EngineDown(f"the daemon was lost during a flush: {lost}") from lost
 
 
 def _check_ids(ids: Iterable[str]) -> None:
