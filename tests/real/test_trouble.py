@@ -226,7 +226,7 @@ class TestStart:
 
     def test_with_sockets_paths_that_are_too_long(self, folder: Path) -> None:
         """The sentence names the limit."""
-        assert "may have 107 bytes" in refused_start(folder / ("long" * 25))
+        assert "may have at most 107 bytes" in refused_start(folder / ("long" * 25))
 
     def test_after_a_crash_of_the_machine(self, machine: Machine) -> None:
         """A pid file that now names another's process, and sockets that nobody listens on, are no obstacle."""
