@@ -9,7 +9,6 @@ import structlog
 from hypothesis import HealthCheck, settings
 from running import Site, running_site
 
-
 # How fast an example is says something of the machine's load, and nothing of the code.
 settings.register_profile("onecut", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("onecut")
