@@ -1,20 +1,20 @@
 """
 The only place that knows all concrete classes: settings in, running service out.
 
-Start, in this order: lock the data folder, open the database and bring its schema up, make the first account when
-there is none, listen, start the engine, carry on with the jobs a crash left. Each fault an operator must mend is a
-`Misconfigured` with one sentence, raised before the first request is answered.
+Start, in this order: lock the data folder, open the database and bring its schema up, open the repository, make the
+first account when there is none, listen, start the engine, carry on with the jobs a crash left. Each fault an
+operator must mend is a `Misconfigured` with one sentence, raised before the first request is answered.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -34,11 +34,20 @@ from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
 from onecut.errors import Misconfigured
 from onecut.jobs import groups as group_jobs
+from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
+from onecut.jobs.archiver import PATIENCE, ArchiveLimits, ArchiveMetrics, Archiver
+from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.points import Points
+from onecut.jobs.schedule import repeat
+from onecut.jobs.upkeep import Upkeep
 from onecut.jobs.worker import Worker
-from onecut.service import identity, volumes
+from onecut.repository.address import open_store
+from onecut.repository.errors import RepositoryError
+from onecut.repository.repository import Repository
+from onecut.service import identity, retention, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -92,12 +101,13 @@ class Onecut:
         with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
+            app.state.repository = await asyncio.to_thread(_open_repository, self.settings)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
             try:
                 await engine.start()
                 await self._mark_unusable(engine, database)
-                async with self._working(engine, database), self._answering(app, listener):
+                async with self._working(app, engine, database), self._answering(app, listener):
                     yield self
             finally:
                 await engine.close()
@@ -158,28 +168,65 @@ class Onecut:
             volumes.mark_unusable(session, health.unusable, self.clock.now())
 
     @asynccontextmanager
-    async def _working(self, engine: Engine, database: Database) -> AsyncIterator[None]:
+    async def _working(self, app: FastAPI, engine: Engine, database: Database) -> AsyncIterator[None]:
+        archiving = self._archiving(app, engine, database)
         deadline_s = self.settings.cut_deadline_s
         job_types = {
             **volume_jobs.job_types(engine, database, self.clock),
             **server_jobs.job_types(engine, database, self.clock),
-            **group_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
-            **snapshot_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
+            **group_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
+            **snapshot_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
+            **point_jobs.job_types(archiving.points),
         }
-        worker = Worker(database, self.clock, job_types, limit=self.settings.workers, on_step=self._on_step)
-        task = asyncio.create_task(worker.run(), name="worker")
-        task.add_done_callback(self._worker_ended)
+        worker = Worker(
+            database,
+            self.clock,
+            job_types,
+            limit=self.settings.workers,
+            patient_steps=PATIENT_STEPS,
+            on_step=self._on_step,
+        )
+        tasks = [
+            asyncio.create_task(worker.run(), name="worker"),
+            asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
+            asyncio.create_task(
+                archiving.upkeep.collect_for_ever(
+                    every_s=self.settings.collect_every_s, grace=timedelta(seconds=self.settings.collect_grace_s)
+                ),
+                name="collection",
+            ),
+        ]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            archiving.close()
 
-    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+    def _archiving(self, app: FastAPI, engine: Engine, database: Database) -> Archiving:
+        settings, repository = self.settings, app.state.repository
+        patience = replace(PATIENCE, total_s=settings.repository_patience_s)
+        limits = ArchiveLimits(
+            parallel=settings.archives,
+            bytes_per_s=settings.archive_bytes_per_s,
+            sampled_chunks=settings.archive_sampled_chunks,
+            patience=patience,
+        )
+        metrics = ArchiveMetrics(app.state.registry)
+        return Archiving(
+            database=database,
+            archiver=Archiver(engine, database, self.clock, repository, limits=limits, metrics=metrics),
+            upkeep=Upkeep(database, repository, patience=patience),
+            points=Points(engine, database),
+        )
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Stop: a service that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
         if not task.cancelled() and task.exception() is not None:
-            log.critical("worker_broken", exc_info=task.exception())
+            log.critical("task_broken", task=task.get_name(), exc_info=task.exception())
             self.stop()
 
     @asynccontextmanager
@@ -195,6 +242,15 @@ class Onecut:
         finally:
             self.stop()
             await self._serving
+
+
+def _open_repository(settings: Settings) -> Repository:
+    """Open the repository, or make one where there is none."""
+    address = settings.repository or str(settings.data.absolute() / "repository")
+    try:
+        return Repository.create(open_store(address))
+    except (RepositoryError, OSError) as error:
+        raise Misconfigured(f"the repository {address} can't be used: {error}") from error
 
 
 @contextmanager

@@ -1,12 +1,12 @@
-"""Waiting for an engine that does not answer: a daemon that died runs again soon."""
+"""Waiting for what does not answer: a daemon that died runs again soon, a full store is emptied."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Final, TypeVar
 
 import structlog
 
-from onecut.errors import EngineDown
+from onecut.errors import EngineDown, OnecutError
 
 log = structlog.get_logger()
 
@@ -16,19 +16,23 @@ ENGINE_PAUSES_S: Final = (0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 10.0)
 """Pauses while the engine does not answer. A daemon that died runs again well within their sum."""
 
 
-async def persist(act: Callable[[], Awaitable[Result]], pauses_s: Sequence[float]) -> Result:
+async def persist(
+    act: Callable[[], Awaitable[Result]],
+    pauses_s: Iterable[float],
+    meanwhile: tuple[type[OnecutError], ...] = (EngineDown,),
+) -> Result:
     """
-    Do *act*, and do it again after each pause while the engine does not answer.
+    Do *act*, and do it again after each pause while it raises one of the errors *meanwhile*.
 
-    Every act of an engine bears being repeated with the same ids (see `Engine`).
+    Every act of an engine bears being repeated with the same ids (see `Engine`), and so does every act here.
 
     Raises:
-        EngineDown: It did not answer the last time either.
+        OnecutError: One of those errors came the last time too.
     """
     for pause_s in pauses_s:
         try:
             return await act()
-        except EngineDown as error:
-            log.warning("engine_down", reason=str(error), pause_s=pause_s)
+        except meanwhile as error:
+            log.warning("act_repeated", reason=str(error), pause_s=pause_s)
         await asyncio.sleep(pause_s)
     return await act()

@@ -16,6 +16,7 @@ from onecut.errors import EngineError
 from onecut.jobs import queue
 from onecut.jobs.exports import Exports
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
 from onecut.units import GiB
@@ -89,11 +90,15 @@ class DeleteVolumes:
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
         self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._points = Points(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
-        """End the exports that a failure left, then the data."""
-        return {"unexport": self._unexport, "delete": self._delete}
+        """End the exports that a failure left, then the data, then the point that the next snapshot had needed."""
+        return {"unexport": self._unexport, "delete": self._delete, "release": self._release}
+
+    async def _release(self, order: Order) -> None:
+        await self._points.release_needless(order.request["volume_ids"])
 
     async def _unexport(self, order: Order) -> None:
         for attachment_id in await self._exports.of_volumes(order.request["volume_ids"]):

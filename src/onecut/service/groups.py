@@ -22,6 +22,7 @@ from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
 from onecut.service import attachments, catalog, listing, snapshots, tags, volumes
 from onecut.service.listing import Page
+from onecut.service.points import refuse_departed
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
 from onecut.service.volumes import VolumeOrder
 
@@ -86,7 +87,8 @@ def create(session: Session, project_id: str, wanted: NewGroup, now: datetime) -
     snapshots.check_volumes(session, chosen, instant_access=wanted.instant_access)
     group_id, points = _write(session, project_id, wanted, chosen, now)
     tags.put(session, project_id, "snapshot_group", group_id, wanted.tags)
-    return queue.add(session, group_jobs.create_order(project_id, group_id, points), now), group_id
+    order = group_jobs.create_order(project_id, group_id, points, instant_access=wanted.instant_access)
+    return queue.add(session, order, now), group_id
 
 
 def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]:
@@ -363,6 +365,7 @@ def order_volumes(
     """
     group = find(session, project_id, group_id, lock=True)
     whole = _all_members(session, group)
+    refuse_departed(whole)
     sources = {
         volume.id: volume
         for volume in session.scalars(select(Volume).where(Volume.id.in_([m.volume_id for m in whole])))

@@ -23,6 +23,7 @@ from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.service import attachments, catalog, listing, tags
 from onecut.service.listing import Page
+from onecut.service.points import refuse_departed
 from onecut.states import VOLUME_MOVES
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
@@ -370,6 +371,7 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
     if order.size_gib < snapshot.size_gib:
         least = f"at least the snapshot's {snapshot.size_gib} GiB"
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
+    refuse_departed([snapshot])
 
 
 def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
