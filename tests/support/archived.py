@@ -83,8 +83,8 @@ class Volume:
         )
         frozen = bytes(self.data)
         extents = list(self.extents(base is not None and not full))
+        self.kept[request.snapshot_id] = frozen
         manifest = archive(self.repository, request, lambda: Bytes(frozen), extents, options)
-        self.kept[manifest.snapshot_id] = frozen
         self.latest, self.changed = manifest, set()
         return manifest
 

@@ -144,7 +144,7 @@ def archive(
         with _Run(repository, request, options, lease, base) as run:
             try:
                 done = run.archived(open_disk, extents)
-            except ChangeListWrong:
+            except (ChangeListWrong, RunLost):
                 run.close()
                 abandon(repository, lease)
                 raise
@@ -262,6 +262,7 @@ class _Run:
             shares = self._shares.updated()
             self._batches.commit()
             self._pages.batch.commit()
+        self._options.progress(self._request.size_bytes, self._request.size_bytes)
         self._attend()
         return self._completed(blocks, shares)
 
