@@ -1,10 +1,25 @@
 """What tests of several rooms share."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from running import Site, running_site
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _log_to_stderr() -> None:
+    """Keep what the service logs off standard output, where a command under test may print."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
+    )
 
 
 @pytest.fixture

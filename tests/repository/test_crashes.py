@@ -1,6 +1,5 @@
 """A process that dies at any step loses nothing, and what it leaves is resumed or collected."""
 
-import random
 import subprocess
 import sys
 import threading
@@ -9,14 +8,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from datetime import timedelta
 from pathlib import Path
+from typing import Self
 
 import pytest
-from archived import CHUNK, Volume, names, restored
+from archived import CHUNK, Volume, names, noise, restored
 
 from onecut.repository.address import open_store
 from onecut.repository.archive import Options
 from onecut.repository.collector import ABANDONED_FOR, abandon, execute, plan_collection
-from onecut.repository.delete import delete_snapshot
+from onecut.repository.delete import DeletionPlan, delete_snapshot
 from onecut.repository.errors import (
     ArchiveCancelled,
     ChangeListWrong,
@@ -79,7 +79,7 @@ class MortalBatch:
     def __init__(self, mortal: Mortal, store: ObjectStore) -> None:
         self._mortal, self._store = mortal, store
 
-    def __enter__(self) -> "MortalBatch":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -97,9 +97,9 @@ class MortalBatch:
 def volume() -> Volume:
     """A disk with repeats and two snapshots, in memory."""
     volume = Volume(Repository.create(open_store("memory:"), chunk_bytes=CHUNK), bytearray(40 * CHUNK))
-    volume.write(0, random.Random(1).randbytes(20 * CHUNK) * 2)
+    volume.write(0, noise(1, 20 * CHUNK) * 2)
     volume.snapshot()
-    volume.write(2 * CHUNK, random.Random(2).randbytes(3 * CHUNK) * 2)
+    volume.write(2 * CHUNK, noise(2, 3 * CHUNK) * 2)
     volume.snapshot()
     return volume
 
@@ -124,7 +124,7 @@ def collected(volume: Volume) -> None:
 
 class TestArchive:
     @pytest.mark.parametrize("resumed", [True, False])
-    def test_killed_after_any_write(self, volume: Volume, resumed: bool) -> None:
+    def test_killed_after_any_write(self, volume: Volume, *, resumed: bool) -> None:
         """
         An archive killed after its n-th write, for every n, is completed by its second attempt, or collected whole.
 
@@ -132,7 +132,7 @@ class TestArchive:
         """
         healthy, run_id, writes = volume.repository, "", 0
         base = volume.latest
-        volume.write(10 * CHUNK, random.Random(3).randbytes(5 * CHUNK) * 2)
+        volume.write(10 * CHUNK, noise(3, 5 * CHUNK) * 2)
         changed = set(volume.changed)
         while True:
             run_id = uuid.uuid4().hex
@@ -166,16 +166,16 @@ class TestArchive:
     def test_killed_for_real(self, tmp_path: Path) -> None:
         """A process that is ended in the middle of an archive leaves a repository that its successor resumes in."""
         program = """
-import os, sys, random
+import os, sys
 sys.path[:0] = sys.argv[2:]
-from archived import CHUNK, Volume, Chain
+from archived import CHUNK, Volume, Chain, noise
 from onecut.repository.address import open_store
 from onecut.repository.archive import Options
 from onecut.repository.repository import Repository
 import onecut.repository.archive as module
 module.BATCH_OBJECTS = 64
 repository = Repository.create(open_store(sys.argv[1]), chunk_bytes=CHUNK)
-volume = Volume(repository, bytearray(random.Random(1).randbytes(4000 * CHUNK)), Chain("p", "v", "c"))
+volume = Volume(repository, bytearray(noise(1, 4000 * CHUNK)), Chain("p", "v", "c"))
 def progress(done, total):
     if done > total * 3 // 4:
         os._exit(9)
@@ -188,7 +188,7 @@ volume.snapshot(run_id="0" * 32, options=Options(progress=progress))
         repository = Repository.open(open_store(str(folder)))
         known = list(leases(repository))
         there = sum(1 for _ in repository.store.list("chunks"))
-        volume = Volume(repository, bytearray(random.Random(1).randbytes(4000 * CHUNK)), known[0].lease.chain)
+        volume = Volume(repository, bytearray(noise(1, 4000 * CHUNK)), known[0].lease.chain)
 
         manifest = volume.snapshot(run_id="0" * 32)
 
@@ -240,7 +240,7 @@ class TestDelete:
     @pytest.mark.parametrize("victim", ["snap0", "snap1", "snap2"])
     def test_killed_after_any_write(self, volume: Volume, victim: str) -> None:
         """A deletion killed after its n-th write, for every n, harms no other snapshot and is completed later."""
-        volume.write(20 * CHUNK, random.Random(4).randbytes(2 * CHUNK))
+        volume.write(20 * CHUNK, noise(4, 2 * CHUNK))
         volume.snapshot()
         original = {info.path: volume.repository.store.get(info.path) for info in volume.repository.store.list("")}
         writes = 0
@@ -272,7 +272,7 @@ class TestDelete:
 
 class TestRaces:
     def test_a_base_is_not_deleted_under_a_running_archive(self, volume: Volume) -> None:
-        """While an archive upon a snapshot runs its deletion is refused; afterwards it is done, and nothing is lost."""
+        """While an archive upon a snapshot runs its deletion is refused; afterwards it is done and harms nobody."""
         refusals = []
 
         def meanwhile(done: int, total: int) -> None:  # noqa: ARG001 - the moment is all that counts
@@ -302,7 +302,7 @@ class TestRaces:
 
     def test_neighbours_of_a_base_may_go_while_an_archive_runs(self, volume: Volume) -> None:
         """Deleting the base's own base in the middle of an archive takes nothing from it."""
-        deleted = []
+        deleted: list[DeletionPlan] = []
 
         def meanwhile(done: int, total: int) -> None:  # noqa: ARG001 - the moment is all that counts
             if not deleted:
@@ -352,9 +352,9 @@ class TestRaces:
 
     def test_planning_changes_nothing(self, volume: Volume) -> None:
         """A plan tells runs, objects and bytes, and touches none."""
+        volume.repository, healthy = mortal(volume, 6), volume.repository
+        volume.write(0, noise(5, 8 * CHUNK))
         with pytest.raises(Died):
-            volume.repository, healthy = mortal(volume, 6), volume.repository
-            volume.write(0, random.Random(5).randbytes(8 * CHUNK))
             volume.snapshot()
         volume.repository = healthy
         before = names(healthy.store)

@@ -140,7 +140,7 @@ def moody() -> Iterator[tuple[str, list[int]]]:
     statuses: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:  # noqa: N802 - http.server's name
+        def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(statuses.pop(0) if statuses else 200)
             self.send_header("ETag", '"1"')

@@ -1,11 +1,11 @@
 """Damage is found by name, and a repository alone on a disk tells everything."""
 
 import json
-import random
+from itertools import chain
 from pathlib import Path
 
 import pytest
-from archived import CHUNK, START, Volume
+from archived import CHUNK, START, Volume, noise
 from click.testing import CliRunner
 
 from onecut.cli.repository import repository as commands
@@ -22,9 +22,9 @@ from onecut.repository.verify import verify
 @pytest.fixture
 def volume(repository: Repository) -> Volume:
     """Three snapshots; the second has a chunk of its own, the others share all they have but one."""
-    volume = Volume(repository, bytearray(random.Random(1).randbytes(30 * CHUNK)))
+    volume = Volume(repository, bytearray(noise(1, 30 * CHUNK)))
     for number in range(3):
-        volume.write(7 * CHUNK, random.Random(number).randbytes(CHUNK))
+        volume.write(7 * CHUNK, noise(number, CHUNK))
         volume.snapshot()
     return volume
 
@@ -53,7 +53,7 @@ class TestDamage:
 
     @pytest.mark.parametrize("harm", ["flip", "truncate", "empty", "remove", "swap"])
     def test_a_damaged_chunk_is_named(self, volume: Volume, folder: Path, harm: str) -> None:
-        """A flipped bit, a short, an empty, a missing and a wrong chunk each damage exactly the snapshot that has it."""
+        """A flipped bit, a short, an empty, a missing and a wrong chunk damage exactly the snapshot that has it."""
         path = folder / own_chunk(by_id(volume, "snap1"))
         match harm:
             case "flip":
@@ -183,12 +183,12 @@ class TestChangedBlocks:
 
         assert [(block.offset, block.length) for block in changed] == [(7 * CHUNK, CHUNK)]
         assert changed[0].digest != changed[0].base_digest
-        assert sum(pages, []) == list(range(30))
+        assert list(chain.from_iterable(pages)) == list(range(30))
         assert {len(page) for page in pages} == {7, 2}
 
     def test_it_opens_only_what_differs(self, repository: Repository, folder: Path) -> None:
         """Comparing two large snapshots reads the pages above what differs, whatever else is damaged."""
-        volume = Volume(repository, bytearray(random.Random(5).randbytes(3 * LEAF_ENTRIES * CHUNK)))
+        volume = Volume(repository, bytearray(noise(5, 3 * LEAF_ENTRIES * CHUNK)))
         first = volume.snapshot()
         volume.write(5, b"changed")
         second = volume.snapshot()

@@ -93,7 +93,8 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
     field = next((part for part in reversed(path) if not part.isdigit()), "")
-    code = first.get("ctx", {}).get("code") or CODE_OF_FIELD.get(field, "EVS.5400")
+    known = (CODE_OF_FIELD[part] for part in reversed(path) if part in CODE_OF_FIELD)
+    code = first.get("ctx", {}).get("code") or next(known, "EVS.5400")
     return _answer(request, HTTPStatus.BAD_REQUEST, code, _sentence(first, path, field))
 
 
@@ -115,9 +116,10 @@ async def _unroutable(request: Request, error: Exception) -> JSONResponse:
         return _answer(request, HTTPStatus.NOT_FOUND, "APIGW.0101", f"there is no such API: {called}")
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         answer = _answer(request, error.status_code, "EVS.5405", f"this path has no such method: {called}")
-        answer.headers.update(error.headers or {})
-        return answer
-    return _answer(request, error.status_code, "EVS.5400", f"{error.detail}: {called}")
+    else:
+        answer = _answer(request, error.status_code, "EVS.5400", f"{error.detail}: {called}")
+    answer.headers.update(error.headers or {})  # Allow, Retry-After
+    return answer
 
 
 async def _database_away(request: Request, error: Exception) -> JSONResponse:
@@ -128,5 +130,10 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _broken(request: Request, error: Exception) -> JSONResponse:
-    log.error("request_broken", path=request.url.path, exc_info=error)
-    return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "EVS.5500", "internal error; the log has the details")
+    # Starlette answers this one outside all middleware, so the id that authentication gave is set here.
+    request_id = getattr(request.state, "request_id", "")
+    log.error("request_broken", path=request.url.path, request_id=request_id, exc_info=error)
+    message = f"internal error; the log has the details under request {request_id}"
+    answer = _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "EVS.5500", message)
+    answer.headers["X-Request-Id"] = request_id
+    return answer

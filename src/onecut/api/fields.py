@@ -6,7 +6,6 @@ Texts are limited in bytes of UTF-8 where EVS says bytes, in characters where it
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -59,6 +58,17 @@ def _no_nul(value: str) -> str:
     if "\0" in value:
         raise PydanticCustomError("text_nul", "must not contain the character U+0000")
     return value
+
+
+def uuid_check(code: str) -> AfterValidator:
+    """Make the check that a text is a UUID as EVS prints them; *code* is the EVS error code otherwise."""
+
+    def check(value: str) -> str:
+        if re.fullmatch(UUID, value) is None:
+            raise PydanticCustomError("uuid_invalid", "must be a UUID in lower case, with dashes", {"code": code})
+        return value
+
+    return AfterValidator(check)
 
 
 Text255 = Annotated[str, bytes_limit(255), Field(description="0 to 255 bytes of UTF-8.")]
@@ -125,8 +135,3 @@ def _parse_tag_filter(text: Any) -> Any:  # noqa: ANN401 - a validator sees what
 
 
 TagFilter = Annotated[dict[str, str], BeforeValidator(_parse_tag_filter)]
-
-
-def time_text(moment: datetime) -> str:
-    """Print a moment as EVS does: ``2026-01-15T22:10:05.120334``, in UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -4,7 +4,7 @@ The few IAM calls that EVS clients need, in IAM's (Keystone's) own forms.
 Sources: IAM API reference, tokens, projects, access key management; Keystone v3 API.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, Self
@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from onecut.api.auth import CurrentCaller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Text255
-from onecut.clock import Clock
+from onecut.clock import Clock, time_text
 from onecut.db.identity import AccessKey, Domain, Project
 from onecut.db.session import Database
 from onecut.service import identity
@@ -41,13 +41,15 @@ EVS_VERSIONS: Final = {"volumev2": "/v2", "volumev3": "/v3", "evs": "/v5"}
 # Requests
 
 
-def _utf8(value: str) -> str:
+def _storable(value: str) -> str:
     value.encode()  # a lone surrogate is a ValueError: neither hash nor database can take it
+    if "\0" in value:
+        raise ValueError("must not contain the character U+0000")  # PostgreSQL takes it in no text
     return value
 
 
-Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_utf8)]
-Secret = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(_utf8)]
+Name = Annotated[str, Field(min_length=1, max_length=64), AfterValidator(_storable)]
+Secret = Annotated[str, Field(min_length=1, max_length=128, repr=False), AfterValidator(_storable)]
 
 
 class _Domain(Body):
@@ -61,7 +63,7 @@ class _DomainName(Body):
 
 class _User(Body):
     name: Name
-    password: Secret = Field(repr=False)
+    password: Secret
     domain: _DomainName
 
 
@@ -70,7 +72,7 @@ class _Password(Body):
 
 
 class _Token(Body):
-    id: Secret = Field(repr=False)
+    id: Secret
 
 
 class _Identity(Body):
@@ -172,7 +174,7 @@ async def create_token(body: SignIn, request: Request, nocatalog: str = "") -> J
             token, facts = await anyio.to_thread.run_sync(issue, limiter=limiter)
     except TimeoutError as error:
         message = "too many sign-ins at once; try again later"
-        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message, {"Retry-After": "1"}) from error
+        raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
     return _token_answer(request, HTTPStatus.CREATED, token, facts, nocatalog)
 
 
@@ -229,9 +231,9 @@ def list_projects(  # noqa: PLR0917 - FastAPI passes by name
     request: Request,
     session: Reading,
     caller: CurrentCaller,
-    domain_id: str | None = None,
-    name: str | None = None,
-    parent_id: str | None = None,
+    domain_id: Name | None = None,
+    name: Name | None = None,
+    parent_id: Name | None = None,
     enabled: bool | None = None,  # noqa: FBT001 - see above
     is_domain: bool | None = None,  # noqa: FBT001 - see above
     page: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 1,
@@ -320,20 +322,20 @@ def create_access_key(
 
 
 @router.get("/v3.0/OS-CREDENTIAL/credentials")
-def list_access_keys(session: Reading, caller: CurrentCaller, user_id: str | None = None) -> dict[str, Any]:
+def list_access_keys(session: Reading, caller: CurrentCaller, user_id: Name | None = None) -> dict[str, Any]:
     """List the caller's access keys."""
     return {"credentials": [_key_view(key) for key in identity.list_access_keys(session, caller, user_id=user_id)]}
 
 
 @router.get("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
-def show_access_key(access_key: str, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def show_access_key(access_key: Name, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """Show one of the caller's access keys."""
     return {"credential": _key_view(identity.get_access_key(session, caller, access_key))}
 
 
 @router.put("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
 def update_access_key(
-    access_key: str,
+    access_key: Name,
     body: UpdateAccessKey,
     session: Writing,
     caller: CurrentCaller,
@@ -346,7 +348,7 @@ def update_access_key(
 
 
 @router.delete("/v3.0/OS-CREDENTIAL/credentials/{access_key}", status_code=HTTPStatus.NO_CONTENT)
-def delete_access_key(access_key: str, session: Writing, caller: CurrentCaller) -> None:
+def delete_access_key(access_key: Name, session: Writing, caller: CurrentCaller) -> None:
     """Delete one of the caller's access keys."""
     identity.delete_access_key(session, caller, access_key)
 
@@ -445,4 +447,4 @@ def _page_link(request: Request, page: int) -> str:
 
 def _time_text(moment: datetime) -> str:
     """Print a moment as IAM does: ``2026-01-15T22:10:05.120334Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time_text(moment) + "Z"

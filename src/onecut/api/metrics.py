@@ -1,7 +1,8 @@
 """Counting requests, and reading the rest of the metrics from the database when they are asked for."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.core import GaugeMetricFamily
@@ -14,7 +15,12 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.volumes import Volume
 
-COUNTED = {"volumes": Volume, "snapshots": Snapshot, "snapshot_groups": SnapshotGroup, "jobs": Job}
+COUNTED: Final[Mapping[str, type[Volume | Snapshot | SnapshotGroup | Job]]] = {
+    "volumes": Volume,
+    "snapshots": Snapshot,
+    "snapshot_groups": SnapshotGroup,
+    "jobs": Job,
+}
 
 
 class StateCounts(Collector):

@@ -16,13 +16,14 @@ import httpx
 from rich.console import Console
 from rich.status import Status
 
-from onecut.api.fields import UUID
 from onecut.service import signing
 
 JOB_POLL_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
 """Pauses between two looks at a job; the last one repeats."""
 
 CALL_TIMEOUT_S: Final = 60.0
+
+UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,12 @@ class Api:
     """
 
     def __init__(self, credentials_path: Path) -> None:
-        self._credentials_path = credentials_path
+        self.credentials_path = credentials_path
 
     @cached_property
     def credentials(self) -> Credentials:
         """The credentials, read once."""
-        return Credentials.load(self._credentials_path)
+        return Credentials.load(self.credentials_path)
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -165,7 +166,7 @@ class Api:
         Raises:
             click.ClickException: No such name, or several.
         """
-        if re.fullmatch(UUID, name_or_id):
+        if UUID.fullmatch(name_or_id):
             return name_or_id
         path, key = LISTS[noun]
         found = self.call("GET", path, query={"name": name_or_id})[key]

@@ -1,23 +1,43 @@
 """The ``onecut`` command."""
 
+from importlib import import_module
 from pathlib import Path
+from typing import Final
 
 import click
 
-from onecut import __version__
 from onecut.cli.client import Api, Credentials
-from onecut.cli.demo import demo
-from onecut.cli.groups import group
-from onecut.cli.jobs import job
-from onecut.cli.serve import serve
-from onecut.cli.servers import server
-from onecut.cli.snapshots import snapshot
-from onecut.cli.volumes import volume
-from onecut.cli.witness import witness
+
+COMMANDS: Final = {
+    "serve": "serve",
+    "demo": "demo",
+    "server": "servers",
+    "volume": "volumes",
+    "group": "groups",
+    "snapshot": "snapshots",
+    "job": "jobs",
+    "witness": "witness",
+}
+"""Each command's module. Modules are imported when called: the service's take a second that other commands save."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
-@click.version_option(__version__, prog_name="onecut")
+class Commands(click.Group):
+    """The commands, in the order in which a newcomer meets them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """Return the names of all commands."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's signature
+        """Import a command's module, and return the command."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = getattr(import_module(f"onecut.cli.{COMMANDS[cmd_name]}"), cmd_name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="onecut")
 @click.option(
     "--credentials",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -31,7 +51,3 @@ def main(context: click.Context, credentials: Path) -> None:
     """Block storage that speaks the Huawei Cloud EVS API: one cut across many disks while they are written to."""
     context.obj = Api(credentials)
     context.call_on_close(context.obj.close)
-
-
-for command in (serve, server, volume, group, snapshot, job, witness, demo):
-    main.add_command(command)

@@ -8,6 +8,9 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+WIDEST = 1000
+"""Characters; wider than any table here."""
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the API's JSON instead of a table.")
 
 
@@ -21,8 +24,8 @@ def show(answer: Any, rows: Sequence[dict[str, Any]], columns: Sequence[str], *,
         table.add_column(column.replace("_", " "), no_wrap=True)
     for row in rows:
         table.add_row(*(_cell(row.get(column)) for column in columns))
-    console = Console()
-    console.print(table, width=max(console.width, console.measure(table).maximum), crop=False)
+    # Ids are there to be copied: a table may be wider than the terminal, but cuts nothing off.
+    Console(width=WIDEST).print(table)
 
 
 def show_one(answer: Any, fields: dict[str, Any], *, as_json: bool) -> None:  # noqa: ANN401 - JSON

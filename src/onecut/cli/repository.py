@@ -1,4 +1,4 @@
-"""``onecut repository``: read a repository where it lies. Needs no service, no database and no credentials of ours."""
+"""``onecut repository``: read a repository where it lies, without service, database or sign-in."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

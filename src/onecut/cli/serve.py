@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,9 @@ from pydantic import ValidationError
 from onecut.config import Settings
 from onecut.errors import Misconfigured
 from onecut.wiring import Onecut
+
+SECRETS = frozenset({"password", "secret_key"})
+"""Not printed: what a service prints ends in a log."""
 
 
 @click.command("serve")
@@ -29,6 +33,7 @@ def serve(listen: str | None, data: Path | None) -> None:
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks the values
         _log_to_stderr(settings.log_level)
+        os.umask(0o077)  # whatever it writes is its own
         asyncio.run(_serve(settings))
     except ValidationError as error:
         raise click.ClickException(_settings_sentence(error)) from error
@@ -47,8 +52,8 @@ def _greeting(onecut: Onecut) -> str:
     if onecut.first_start:
         told = json.loads(onecut.credentials_path.read_text())
         lines += [
-            "This is the first start. The account it made, also in " + str(onecut.credentials_path) + ":",
-            *(f"  {name:12}  {value}" for name, value in told.items()),
+            f"This is the first start. It made an account, whose secrets are in {onecut.credentials_path}:",
+            *(f"  {name:12}  {value}" for name, value in told.items() if name not in SECRETS),
             "Try, in another terminal: onecut server create db1",
         ]
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from onecut.db.schema import Base
@@ -16,7 +16,7 @@ class EngineLayer(Base):
     id: Mapped[str] = mapped_column(String(24), primary_key=True)
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("engine_layer.id"), index=True)
     """The layer below; None for a layer that stands on nothing."""
-    size_bytes: Mapped[int]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
 
 
 class EngineVolume(Base):
@@ -34,6 +34,7 @@ class EngineCut(Base):
     __tablename__ = "engine_cut"
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    planned_at: Mapped[datetime]
     taken_at: Mapped[datetime | None]
     """None while the cut is planned."""
     pause_ms: Mapped[float | None]
@@ -46,11 +47,10 @@ class EngineCutMember(Base):
     __tablename__ = "engine_cut_member"
 
     cut_id: Mapped[str] = mapped_column(ForeignKey("engine_cut.id"), primary_key=True)
-    volume_id: Mapped[str] = mapped_column(String(36), primary_key=True)
-    point_id: Mapped[str] = mapped_column(String(36))
+    volume_id: Mapped[str] = mapped_column(String(36), primary_key=True, index=True)
+    point_id: Mapped[str] = mapped_column(String(36), index=True)
     layer_id: Mapped[str] = mapped_column(String(24))
     overlay_id: Mapped[str] = mapped_column(String(24))
-    pause_ms: Mapped[float | None]
 
 
 class EnginePoint(Base):
@@ -70,4 +70,3 @@ class EngineExport(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     volume_id: Mapped[str] = mapped_column(ForeignKey("engine_volume.id"), index=True)
-    read_only: Mapped[bool] = mapped_column(default=False)

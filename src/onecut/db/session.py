@@ -1,5 +1,6 @@
 """Opening the database, and the two kinds of transaction: one that reads, one that writes."""
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,7 +23,7 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"))
+        self.engine = create_engine(url, pool_pre_ping=not url.startswith("sqlite"), json_serializer=_json)
         self.reading_sessions = sessionmaker(self.engine, expire_on_commit=False)
         self.writing_sessions = sessionmaker(
             self.engine.execution_options(onecut_writes=True), expire_on_commit=False
@@ -46,6 +47,11 @@ class Database:
     def close(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+
+
+def _json(value: object) -> str:
+    # Keys are stored as they are: SQLite's JSON functions do not find one that is written with \\u escapes.
+    return json.dumps(value, ensure_ascii=False)
 
 
 def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:  # noqa: ANN401 - a DBAPI connection has no common type

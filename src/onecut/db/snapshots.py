@@ -23,6 +23,10 @@ class SnapshotGroup(Base):
     server_id: Mapped[str | None] = mapped_column(String(36), index=True)
     """As given by the caller; the server may be gone by now."""
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
+    member_count: Mapped[int]
+    """How many members it was made with; fewer are there when some were deleted alone."""
+    cut: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """When the cut was, and how long it took and held writes; None until it is done."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -46,11 +50,14 @@ class Snapshot(Base):
     availability_zone: Mapped[str] = mapped_column(String(64))
     category: Mapped[str] = mapped_column(String(16))
     instant_access: Mapped[bool]
+    """Whether Instant Snapshot Restore is on now."""
+    instant_access_at_creation: Mapped[bool]
+    """Whether it was asked for; only then may it be switched on again."""
     incremental: Mapped[bool]
     snapshot_type: Mapped[str] = mapped_column(String(8))
     progress_percent: Mapped[int] = mapped_column(default=0)
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
-    cut: Mapped[dict[str, Any] | None]
-    """When the cut was and how long it held writes; None until it is done."""
+    cut: Mapped[dict[str, Any] | None] = mapped_column(default=None)
+    """When the cut was, and how long it held writes to this volume; None until it is done."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]

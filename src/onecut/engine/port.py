@@ -20,7 +20,11 @@ class CutMember:
     volume_id: str
     point_id: str
     pause_ms: float
-    """Longest time, in milliseconds, that a write to this volume can have waited for the cut."""
+    """
+    Longest time, in milliseconds, that a write to this volume can have waited for the cut.
+
+    Zero if the service died before it had measured it, and the cut was settled later.
+    """
 
 
 @dataclass(frozen=True)

@@ -3,17 +3,17 @@ Putting jobs into the database, and marking what became of them.
 
 ::
 
-    INIT ──claim──> RUNNING ──finish──> SUCCESS
+    INIT ──begin──> RUNNING ──finish──> SUCCESS
                        └──────fail────> FAIL
 
 A job is written in the transaction of the change that asks for it, so there is never one without the other.
-Only a top job is claimed; its sub jobs (one per member) tell a client what became of each.
+Only a top job is begun; its sub jobs (one per member) tell a client what became of each.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy import event, select, update
@@ -24,6 +24,9 @@ from onecut.db.session import Database
 
 FAIL_REASON_CHARS = 1024
 """Longest reason that is kept; the log has the rest."""
+
+OPEN: Final = ("INIT", "RUNNING")
+"""States of a job that has not ended."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,7 @@ def ring_when_added(database: Database, ring: Callable[[], None]) -> None:
 def open_jobs(session: Session) -> Sequence[Job]:
     """Return the top jobs that have not ended, in the order in which they were accepted."""
     return session.scalars(
-        select(Job)
-        .where(Job.status.in_(("INIT", "RUNNING")), Job.parent_id.is_(None))
-        .order_by(Job.created_at, Job.id)
+        select(Job).where(Job.status.in_(OPEN), Job.parent_id.is_(None)).order_by(Job.created_at, Job.id)
     ).all()
 
 
@@ -93,23 +94,28 @@ def sub_jobs(session: Session, job_id: str) -> Sequence[Job]:
     return session.scalars(select(Job).where(Job.parent_id == job_id).order_by(Job.position)).all()
 
 
-def claim(session: Session, job_id: str, now: datetime) -> None:
-    """Mark a job, and its sub jobs, as begun; one that had begun before keeps its time."""
+def begin(session: Session, job_id: str, step: str, now: datetime) -> None:
+    """Write down the step that is about to be taken; with the first one the job, and its sub jobs, have begun."""
     session.execute(
         update(Job)
         .where((Job.id == job_id) | (Job.parent_id == job_id), Job.status == "INIT")
         .values(status="RUNNING", begin_at=now)
     )
-
-
-def begin_step(session: Session, job_id: str, step: str) -> None:
-    """Write down the step that is about to be taken."""
     session.execute(update(Job).where(Job.id == job_id).values(step=step))
 
 
 def finish(session: Session, job_id: str, now: datetime) -> None:
     """Mark a job, and those of its sub jobs that have not ended, as done."""
     session.execute(_unended(job_id).values(status="SUCCESS", end_at=now))
+
+
+def finish_member(session: Session, job_id: str, position: int, now: datetime) -> None:
+    """Mark one member's share as done while the job goes on; a job without sub jobs has no such share."""
+    session.execute(
+        update(Job)
+        .where(Job.parent_id == job_id, Job.position == position, Job.status.in_(OPEN))
+        .values(status="SUCCESS", end_at=now)
+    )
 
 
 def fail(session: Session, job_id: str, now: datetime, *, code: str, reason: str) -> None:
@@ -119,4 +125,4 @@ def fail(session: Session, job_id: str, now: datetime, *, code: str, reason: str
 
 
 def _unended(job_id: str) -> Any:  # noqa: ANN401 - SQLAlchemy's Update, whose values are set by the callers
-    return update(Job).where((Job.id == job_id) | (Job.parent_id == job_id), Job.status.in_(("INIT", "RUNNING")))
+    return update(Job).where((Job.id == job_id) | (Job.parent_id == job_id), Job.status.in_(OPEN))

@@ -1,7 +1,7 @@
 """
 Taking jobs from the queue and carrying them out, step by step.
 
-For each job: claim it, then for each step write the step down, take it; at the end one transaction marks the job and
+For each job and each of its steps: write the step down, take it; at the end one transaction marks the job and
 sets the resources' states. A service that dies leaves the job RUNNING with the step it was in. The next start begins
 again with that very step, so every step bears being taken twice. A step that raises ends the job: `fail` undoes, in
 the transaction that marks it.
@@ -111,7 +111,12 @@ class Worker:
                 self._running[job.id] = task
                 task.add_done_callback(functools.partial(self._ended, job.id))
 
-    def _ended(self, job_id: str, _task: asyncio.Task[None]) -> None:
+    def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            # Not even its failing could be written down. It keeps its place, so that it is not tried again and
+            # again; the next start takes it up.
+            log.critical("job_stuck", job_id=job_id, exc_info=error)
+            return
         del self._running[job_id]
         self._bell.set()
 
@@ -128,8 +133,8 @@ class Worker:
         order = Order(job.id, job.project_id, job.request)
         with structlog.contextvars.bound_contextvars(job_id=job.id, job_type=job.job_type):
             try:
-                await self._ask(lambda session: queue.claim(session, job.id, self._clock.now()))
                 await self._take_steps(job, job_type, order)
+                await self._ask(lambda session: self._mark_done(session, job_type, order))
             except OnecutError as error:
                 log.warning("job_failed", reason=str(error))
                 await self._mark_failed(job_type, order, error, code="EVS.2002", reason=str(error))
@@ -138,14 +143,14 @@ class Worker:
                 reason = f"internal error; the log has the details under job {job.id}"
                 await self._mark_failed(job_type, order, error, code="EVS.5500", reason=reason)
             else:
-                await self._ask(lambda session: self._mark_done(session, job_type, order))
                 log.info("job_done")
 
     async def _take_steps(self, job: Job, job_type: JobType, order: Order) -> None:
         names = list(job_type.steps)
         begun = job.step if job.step in names else names[0]
         for name in names[names.index(begun) :]:
-            await self._ask(functools.partial(queue.begin_step, job_id=job.id, step=name))
+            now = self._clock.now()
+            await self._ask(functools.partial(queue.begin, job_id=job.id, step=name, now=now))
             self._on_step(job.job_type, name)
             await job_type.steps[name](order)
 

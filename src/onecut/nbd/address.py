@@ -1,7 +1,7 @@
 """Read NBD URIs (https://github.com/NetworkBlockDevice/nbd/blob/master/doc/uri.md)."""
 
 from dataclasses import dataclass
-from urllib.parse import SplitResult, parse_qs, unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 from onecut.nbd import wire
 from onecut.nbd.errors import BadAddress
@@ -46,13 +46,11 @@ def parse_uri(uri: str) -> UnixAddress | TcpAddress:
 
 
 def _unix_address(uri: str, parts: SplitResult) -> UnixAddress:
-    query = parse_qs(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
-    sockets = query.pop("socket", [])
-    if len(sockets) != 1 or not sockets[0]:
-        raise BadAddress(f"{uri} needs exactly one parameter socket=PATH")
-    if query or parts.netloc:
-        raise BadAddress(f"{uri} has more than an export name and a socket")
-    return UnixAddress(_export_name(uri, parts), sockets[0])
+    key, _, socket_path = parts.query.partition("=")
+    if key != "socket" or not socket_path or "&" in socket_path or parts.netloc:
+        raise BadAddress(f"{uri} needs one parameter, socket=PATH, and nothing but an export name besides")
+    # Not parse_qs, which takes "+" for a space as HTML forms do; RFC 3986 does not.
+    return UnixAddress(_export_name(uri, parts), unquote(socket_path, errors="strict"))
 
 
 def _tcp_address(uri: str, parts: SplitResult) -> TcpAddress:

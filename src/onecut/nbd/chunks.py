@@ -53,34 +53,56 @@ class Coverage:
         ]
 
 
-class ReadReply:
-    """Assembles the reply to one read into *view*, which lies at *offset* of the export."""
+class Reply:
+    """A reply of one or more chunks; this one has no content, those that have derive from it."""
 
-    def __init__(self, channel: Channel, view: memoryview, offset: int) -> None:
+    def __init__(self, channel: Channel, command: wire.Command) -> None:
+        self.command = command
         self._channel = channel
-        self._view = view
-        self._offset = offset
-        self._coverage = Coverage(offset, offset + len(view))
         self._error: RequestError | None = None
 
     def take(self, chunk: Chunk) -> None:
-        """Receive one chunk's payload to where it belongs."""
+        """Receive one chunk's payload to where it belongs. Of several errors the first is kept."""
         if chunk.type & wire.CHUNK_ERROR:
-            error = receive_error(self._channel, chunk, wire.Command.READ)
+            error = _receive_error(self._channel, chunk, self.command)
             self._error = self._error or error
-        elif chunk.type == wire.ChunkType.OFFSET_DATA:
-            self._take_data(chunk.length)
-        elif chunk.type == wire.ChunkType.OFFSET_HOLE:
-            self._take_hole(chunk.length)
-        else:
-            check_none(chunk)
+        elif chunk.type != wire.ChunkType.NONE:
+            self._take_content(chunk)
+        elif chunk.length or not chunk.done:
+            raise ProtocolError("the server sent an empty chunk that is not empty, or not the last")
 
     def finish(self) -> None:
         """Judge the whole reply after its last chunk."""
         if self._error is not None:
             raise self._error
+
+    def _take_content(self, chunk: Chunk) -> None:
+        raise _out_of_place(chunk)
+
+
+class ReadReply(Reply):
+    """Assembles the reply to one read into *view*, which lies at *offset* of the export."""
+
+    def __init__(self, channel: Channel, view: memoryview, offset: int) -> None:
+        super().__init__(channel, wire.Command.READ)
+        self._view = view
+        self._offset = offset
+        self._coverage = Coverage(offset, offset + len(view))
+
+    def finish(self) -> None:
+        """Raise the reply's error, if it has one; make sure that all data came."""
+        super().finish()
         if not self._coverage.complete:
             raise ProtocolError("the server reported success, but did not send all of the data")
+
+    def _take_content(self, chunk: Chunk) -> None:
+        match chunk.type:
+            case wire.ChunkType.OFFSET_DATA:
+                self._take_data(chunk.length)
+            case wire.ChunkType.OFFSET_HOLE:
+                self._take_hole(chunk.length)
+            case _:
+                raise _out_of_place(chunk)
 
     def _take_data(self, length: int) -> None:
         if length <= wire.U64.size:
@@ -102,32 +124,25 @@ class ReadReply:
         return self._view[start - self._offset : start - self._offset + length]
 
 
-class StatusReply:
+class StatusReply(Reply):
     """Collects the extents of one meta context from the reply to a block status request."""
 
     def __init__(self, channel: Channel, context_id: int) -> None:
-        self._channel = channel
+        super().__init__(channel, wire.Command.BLOCK_STATUS)
         self._context_id = context_id
-        self._extents: list[tuple[int, int]] = []
-        self._error: RequestError | None = None
+        self.extents: list[tuple[int, int]] = []
+        """Lengths and flags, from the request's offset on. Those of other contexts are dropped."""
 
-    def take(self, chunk: Chunk) -> None:
-        """Receive one chunk; those of other contexts are read and dropped."""
-        if chunk.type & wire.CHUNK_ERROR:
-            error = receive_error(self._channel, chunk, wire.Command.BLOCK_STATUS)
-            self._error = self._error or error
-        elif chunk.type == wire.ChunkType.BLOCK_STATUS:
-            self._take_extents(chunk.length)
-        else:
-            check_none(chunk)
-
-    def finish(self) -> list[tuple[int, int]]:
-        """Return lengths and flags, from the request's offset on, at least one."""
-        if self._error is not None:
-            raise self._error
-        if not self._extents:
+    def finish(self) -> None:
+        """Raise the reply's error, if it has one; make sure that there is at least one extent."""
+        super().finish()
+        if not self.extents:
             raise ProtocolError("the server reported success, but no block status")
-        return self._extents
+
+    def _take_content(self, chunk: Chunk) -> None:
+        if chunk.type != wire.ChunkType.BLOCK_STATUS:
+            raise _out_of_place(chunk)
+        self._take_extents(chunk.length)
 
     def _take_extents(self, length: int) -> None:
         whole, rest = divmod(length - wire.U32.size, wire.EXTENT.size)
@@ -137,20 +152,18 @@ class StatusReply:
         (context_id,) = wire.U32.unpack_from(payload)
         if context_id != self._context_id:
             return
-        if self._extents:
+        if self.extents:
             raise ProtocolError("the server sent the block status of one context twice")
-        self._extents = list(wire.EXTENT.iter_unpack(memoryview(payload)[wire.U32.size :]))
-        if not all(extent_bytes for extent_bytes, _ in self._extents):
+        self.extents = list(wire.EXTENT.iter_unpack(memoryview(payload)[wire.U32.size :]))
+        if not all(extent_bytes for extent_bytes, _ in self.extents):
             raise ProtocolError("the server sent a block status of no length")
 
 
-def check_none(chunk: Chunk) -> None:
-    """Accept the chunk that only ends a reply; anything else is out of place."""
-    if chunk.type != wire.ChunkType.NONE or chunk.length or not chunk.done:
-        raise ProtocolError(f"the server sent a chunk of type {chunk.type}, which is out of place")
+def _out_of_place(chunk: Chunk) -> ProtocolError:
+    return ProtocolError(f"the server sent a chunk of type {chunk.type}, which is out of place")
 
 
-def receive_error(channel: Channel, chunk: Chunk, command: wire.Command) -> RequestError:
+def _receive_error(channel: Channel, chunk: Chunk, command: wire.Command) -> RequestError:
     """Receive an error chunk. Types not known yet are errors too; what follows their message is dropped."""
     if not wire.ERROR_HEAD.size <= chunk.length <= wire.ERROR_CHUNK_LIMIT_BYTES:
         raise ProtocolError(f"the server sent an error chunk of {chunk.length} bytes")

@@ -2,10 +2,11 @@
 An NBD client: one connection to one export.
 
 Blocking, one request at a time, and for one thread at a time; who wants more in flight opens more connections. After
-any error but `RequestError`, `Unsupported` and `OutOfRange` the connection is closed and stays so.
+any error but `RequestError`, `Unsupported` and `OutOfRange` the connection is closed and stays so; it is also closed
+after the `RequestError` of a server that shuts down.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -15,7 +16,7 @@ from typing import Final, Self
 from onecut.nbd import wire
 from onecut.nbd.address import parse_uri
 from onecut.nbd.channel import Channel
-from onecut.nbd.chunks import Chunk, ReadReply, StatusReply, check_none, receive_error
+from onecut.nbd.chunks import Chunk, ReadReply, Reply, StatusReply
 from onecut.nbd.errors import ConnectionLost, OutOfRange, ProtocolError, RequestError, Unsupported
 from onecut.nbd.handshake import Export, negotiate
 from onecut.units import GiB, MiB
@@ -227,16 +228,14 @@ class NbdClient:
         with self._exchange() as channel:
             cookie = self._send(channel, _Request(wire.Command.BLOCK_STATUS, offset, length))
             reply = StatusReply(channel, context_id)
-            _receive_chunks(channel, cookie, reply.take)
-            return reply.finish()
+            self._receive(channel, cookie, reply)
+            return reply.extents
 
     def _read(self, view: memoryview, offset: int) -> None:
         with self._exchange() as channel:
             cookie = self._send(channel, _Request(wire.Command.READ, offset, len(view)))
             if self._export.structured:
-                reply = ReadReply(channel, view, offset)
-                _receive_chunks(channel, cookie, reply.take)
-                reply.finish()
+                self._receive(channel, cookie, ReadReply(channel, view, offset))
             else:
                 _check_simple(channel.receive(wire.SIMPLE_REPLY.size), cookie, wire.Command.READ)
                 channel.receive_into(view)
@@ -249,15 +248,10 @@ class NbdClient:
             self._act(_Request(command, offset + start, piece_bytes, flags))
 
     def _act(self, request: _Request) -> None:
-        """Carry out a request whose reply has no content: a simple reply, or chunks."""
+        """Carry out a request whose reply has no content."""
         with self._exchange() as channel:
             cookie = self._send(channel, request)
-            head = channel.receive(wire.SIMPLE_REPLY.size)
-            if self._export.structured and wire.U32.unpack_from(head) == (wire.CHUNK_MAGIC,):
-                head += channel.receive(wire.CHUNK.size - len(head))
-                _receive_ending(channel, head, cookie, request.command)
-            else:
-                _check_simple(head, cookie, request.command)
+            self._receive(channel, cookie, Reply(channel, request.command))
 
     def _send(self, channel: Channel, request: _Request) -> int:
         """Send one request and return its cookie."""
@@ -267,6 +261,25 @@ class NbdClient:
         )
         channel.send([head, request.payload])
         return cookie
+
+    def _receive(self, channel: Channel, cookie: int, reply: Reply) -> None:
+        """
+        Receive a whole reply, or raise its error.
+
+        With chunks agreed on, what has no content may still come as a simple reply; one that should have content is
+        then found incomplete.
+        """
+        done = False
+        while not done:
+            head = channel.receive(wire.SIMPLE_REPLY.size)
+            if self._export.structured and wire.U32.unpack_from(head) == (wire.CHUNK_MAGIC,):
+                chunk = _parse_chunk(head + channel.receive(wire.CHUNK.size - len(head)), cookie)
+                reply.take(chunk)
+                done = chunk.done
+            else:
+                _check_simple(head, cookie, reply.command)
+                done = True
+        reply.finish()
 
     @contextmanager
     def _exchange(self) -> Iterator[Channel]:
@@ -319,35 +332,9 @@ def _pieces(length: int, limit: int) -> Iterator[tuple[int, int]]:
     return ((start, min(limit, length - start)) for start in range(0, length, limit))
 
 
-def _receive_chunks(channel: Channel, cookie: int, take: Callable[[Chunk], None]) -> None:
-    """Hand each chunk of the reply to *take*, up to the last."""
-    done = False
-    while not done:
-        chunk = _parse_chunk(channel.receive(wire.CHUNK.size), cookie)
-        take(chunk)
-        done = chunk.done
-
-
-def _receive_ending(channel: Channel, head: bytearray, cookie: int, command: wire.Command) -> None:
-    """Receive the rest of a reply without content, whose first chunk begins with *head*."""
-    error: RequestError | None = None
-    while True:
-        chunk = _parse_chunk(head, cookie)
-        if chunk.type & wire.CHUNK_ERROR:
-            latest = receive_error(channel, chunk, command)
-            error = error or latest
-        else:
-            check_none(chunk)
-        if chunk.done:
-            break
-        head = channel.receive(wire.CHUNK.size)
-    if error is not None:
-        raise error
-
-
 def _parse_chunk(head: bytearray, cookie: int) -> Chunk:
-    magic, flags, chunk_type, answered, length = wire.CHUNK.unpack(head)
-    if magic != wire.CHUNK_MAGIC or answered != cookie:
+    _, flags, chunk_type, answered, length = wire.CHUNK.unpack(head)
+    if answered != cookie:
         raise ProtocolError("the server's reply does not belong to the request")
     return Chunk(bool(flags & wire.ChunkFlag.DONE), chunk_type, length)
 

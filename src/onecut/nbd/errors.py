@@ -20,7 +20,7 @@ from onecut.errors import OnecutError
 
 
 class NbdError(OnecutError):
-    """Anything that goes wrong with an NBD server on purpose of this room."""
+    """Anything that goes wrong between us and an NBD server."""
 
 
 class BadAddress(NbdError):

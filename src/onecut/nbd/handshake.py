@@ -13,6 +13,17 @@ from onecut.nbd import wire
 from onecut.nbd.channel import Channel
 from onecut.nbd.errors import ExportRefused, ProtocolError
 
+_REFUSALS: Mapping[int, str] = {
+    wire.OptionError.UNSUPPORTED: "the server is too old to know NBD_OPT_GO",
+    wire.OptionError.POLICY: "the server's policy forbids it",
+    wire.OptionError.INVALID: "the server takes the name or the request for invalid",
+    wire.OptionError.PLATFORM: "the server's platform does not support it",
+    wire.OptionError.TLS_REQUIRED: "the server demands TLS, which is not offered",
+    wire.OptionError.UNKNOWN_EXPORT: "there is no such export",
+    wire.OptionError.SHUTDOWN: "the server is shutting down",
+    wire.OptionError.TOO_BIG: "the server takes the request for too large",
+}
+
 
 @dataclass(frozen=True)
 class Export:
@@ -143,17 +154,7 @@ def _unpack_info(shape: Struct, reply: _Reply) -> tuple[int, ...]:
 
 def _refusal(name: str, reply: _Reply) -> ExportRefused:
     detail = reply.data[: wire.STRING_LIMIT_BYTES].decode(errors="replace")
-    match reply.type:
-        case wire.OptionError.UNKNOWN_EXPORT:
-            reason = "there is no such export"
-        case wire.OptionError.TLS_REQUIRED:
-            reason = "the server demands TLS, which is not offered"
-        case wire.OptionError.SHUTDOWN:
-            reason = "the server is shutting down"
-        case wire.OptionError.UNSUPPORTED:
-            reason = "the server is too old to know NBD_OPT_GO"
-        case _:
-            reason = f"option error {reply.type - wire.OPTION_ERROR}"
+    reason = _REFUSALS.get(reply.type, f"option error {reply.type - wire.OPTION_ERROR}")
     return ExportRefused(f"export {name!r} was refused: {reason}" + (f" ({detail})" if detail else ""))
 
 

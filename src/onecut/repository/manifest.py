@@ -47,7 +47,7 @@ class Lineage:
     base: str | None
     """The snapshot it was archived upon; None for one that was archived from nothing."""
     ancestors: Sequence[str] = ()
-    """The base, its base and so on, as far as they were there when this snapshot was archived."""
+    """The base, its base and so on, those included that have been deleted: the dead keep their places."""
 
 
 @dataclass(frozen=True)

@@ -317,7 +317,8 @@ def _enabled_user(session: Session, user_id: str) -> tuple[User, Domain]:
     ).one_or_none()
     if row is None:
         raise Unauthenticated("the user is disabled")
-    return row.tuple()
+    user, domain = row
+    return user, domain
 
 
 def _resolve(session: Session, own: Domain, scope: Scope | None) -> tuple[Project | None, Domain | None]:
@@ -362,7 +363,7 @@ def _find_token(session: Session, token: str, now: datetime) -> TokenFacts | Non
     ).one_or_none()
     if row is None:
         return None
-    found, user, domain, project = row.tuple()
+    found, user, domain, project = row
     return TokenFacts(
         user,
         domain,

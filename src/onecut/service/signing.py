@@ -11,7 +11,7 @@ A signature has no nonce: within `WINDOW` an equal request may be sent again by 
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -110,25 +110,19 @@ def verify(request: WireRequest, authorization: Authorization, secret_key: str) 
         Unauthenticated: It was not, or it was changed since.
     """
     signed = _signed_values(authorization.signed_headers, request.headers)
-    payload_hash = _payload_hash(signed, request.body)
-    path = _canonical_path(request.raw_path)
     right = False
     for query in _canonical_queries(request.query_string):
-        canonical = "\n".join(
-            (
-                request.method.upper(),
-                path,
-                query,
-                *(f"{name}:{value}" for name, value in signed.items()),
-                "",
-                ";".join(signed),
-                payload_hash,
-            )
-        )
-        expected = _signature(canonical, signed["x-sdk-date"], secret_key)
+        expected = _signature(request, query, signed, secret_key)
         right |= hmac.compare_digest(expected, authorization.signature)
     if not right:
         raise Unauthenticated(_MISMATCH)
+
+
+def sign(request: WireRequest, access_key: str, secret_key: str, *, signed_headers: Sequence[str]) -> str:
+    """Return the ``Authorization`` header for *request*, which has the headers named, ``X-Sdk-Date`` among them."""
+    signed = _signed_values(sorted(signed_headers), request.headers)
+    signature = _signature(request, _canonical_queries(request.query_string)[0], signed, secret_key)
+    return f"{ALGORITHM} Access={access_key}, SignedHeaders={';'.join(signed)}, Signature={signature}"
 
 
 def unknown_key() -> Unauthenticated:
@@ -148,7 +142,7 @@ def _signed_values(names: Sequence[str], headers: Iterable[tuple[bytes, bytes]])
     return {name: _text(values[0]).strip() for name, values in found.items()}
 
 
-def _payload_hash(signed: dict[str, str], body: bytes) -> str:
+def _payload_hash(signed: Mapping[str, str], body: bytes) -> str:
     """
     Return what the signer put for the body.
 
@@ -193,9 +187,21 @@ def _canonical_queries(query_string: bytes) -> tuple[str, ...]:
     return tuple("&".join(f"{quote(name, safe='~')}={quote(value, safe='~')}" for name, value in o) for o in orders)
 
 
-def _signature(canonical: str, date: str, secret_key: str) -> str:
+def _signature(request: WireRequest, query: str, signed: Mapping[str, str], secret_key: str) -> str:
+    canonical = "\n".join(
+        (
+            request.method.upper(),
+            _canonical_path(request.raw_path),
+            query,
+            *(f"{name}:{value}" for name, value in signed.items()),
+            "",
+            ";".join(signed),
+            _payload_hash(signed, request.body),
+        )
+    )
     digest = hashlib.sha256(canonical.encode()).hexdigest()
-    return hmac.new(secret_key.encode(), f"{ALGORITHM}\n{date}\n{digest}".encode(), hashlib.sha256).hexdigest()
+    text = f"{ALGORITHM}\n{signed['x-sdk-date']}\n{digest}"
+    return hmac.new(secret_key.encode(), text.encode(), hashlib.sha256).hexdigest()
 
 
 def _text(raw: bytes) -> str:

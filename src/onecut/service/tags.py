@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
-from sqlalchemy import ColumnElement, delete, exists, select
+from sqlalchemy import ColumnElement, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.tags import Tag
@@ -65,6 +65,8 @@ def having(
 ) -> list[ColumnElement[bool]]:
     """Build the filters "has this key" and "has all these tags" for a list of the resources of *resource_id*."""
     filters: list[ColumnElement[bool]] = []
+    if len(tags or {}) > TAGS_MAX:
+        return [false()]  # no resource has so many, and no database takes a question of any length
     if tag_key is not None:
         filters.append(exists().where(Tag.resource_id == resource_id, Tag.key == tag_key))
     for key, value in (tags or {}).items():

@@ -1,7 +1,7 @@
 """
-${message}
+${message}.
 
-May run beside the release before it: (say which, and why).
+${"May run beside the release before it: (say which, and why)." if down_revision else "Nothing ran before it."}
 """
 
 import sqlalchemy as sa

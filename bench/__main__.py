@@ -1,0 +1,37 @@
+"""``make bench``: measure what the README claims, as ratios within one run; print a table, write JSON."""
+
+import json
+import platform
+from datetime import UTC, datetime
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from bench import cuts, lists, writes
+from bench.result import Result
+
+SECTIONS = {"cuts": cuts.measure, "writes": writes.measure, "lists": lists.measure}
+
+
+@click.command()
+@click.argument("sections", nargs=-1, type=click.Choice(sorted(SECTIONS)))
+@click.option("--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("bench/results.json"))
+def main(sections: tuple[str, ...], output: Path) -> None:
+    """Run the SECTIONS named, or all of them."""
+    results = [result for name in sections or SECTIONS for result in SECTIONS[name]()]
+    _print(results)
+    facts = {"at": datetime.now(UTC).isoformat(), "kernel": platform.release(), "python": platform.python_version()}
+    output.write_text(json.dumps(facts | {"results": [result.to_json() for result in results]}, indent=2) + "\n")
+
+
+def _print(results: list[Result]) -> None:
+    table = Table("what", "ours", "measured against", "figure", "bar", "met")
+    for result in results:
+        met = "[green]yes[/green]" if result.met else "[red]no[/red]"
+        table.add_row(result.what, result.ours, result.against, f"{result.figure:.3g}", result.bar, met)
+    Console().print(table)
+
+
+main(prog_name="bench")

@@ -1,0 +1,461 @@
+"""Volumes, volume types and availability zones."""
+
+import math
+import re
+from http import HTTPStatus
+from typing import Annotated, Any, Final, Literal
+
+from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic_core import PydanticCustomError
+
+from onecut.api import links
+from onecut.api.auth import project_caller
+from onecut.api.dependencies import Configured, Reading, Time, Writing
+from onecut.api.fields import (
+    UUID,
+    Body,
+    EnterpriseProjectId,
+    Filters,
+    Limit,
+    Offset,
+    SortDir,
+    Tags,
+    Text64,
+    Text255,
+    Uuid,
+    bytes_limit,
+    uuid_check,
+)
+from onecut.clock import time_text
+from onecut.db.volumes import Attachment, Volume
+from onecut.service import catalog, tags, volumes
+from onecut.service.listing import Page
+from onecut.service.volumes import VolumeFilter, VolumeOrder
+
+router = APIRouter(tags=["volumes"], dependencies=[Depends(project_caller)])
+
+IDS_MAX: Final = 60
+
+VolumeName = Annotated[str, bytes_limit(255, code="EVS.1003")]
+VolumeDescription = Annotated[str, bytes_limit(255, code="EVS.1004")]
+SnapshotId = Annotated[str, uuid_check("EVS.2045")]
+ServerId = Annotated[str, uuid_check("EVS.2131")]
+Performance = Annotated[int, Field(ge=1, le=2**31 - 1)]
+
+
+def _cut_off_fraction(value: Any) -> Any:  # noqa: ANN401 - a validator sees what came
+    return math.trunc(value) if isinstance(value, float) and math.isfinite(value) else value
+
+
+SizeGib = Annotated[int, BeforeValidator(_cut_off_fraction), Field(description="GiB; a fraction is cut off.")]
+
+
+def _post_paid(mode: str) -> str:
+    if mode != "postPaid":
+        raise PydanticCustomError("charging", "must be postPaid: Onecut bills nothing", {"code": "EVS.2147"})
+    return mode
+
+
+class _BssParam(Body):
+    charging_mode: Annotated[str, AfterValidator(_post_paid)] = Field(default="postPaid", alias="chargingMode")
+
+
+class _NewVolume(Body):
+    availability_zone: Text64
+    volume_type: Text64
+    size: SizeGib
+    name: VolumeName | None = None
+    description: VolumeDescription | None = None
+    count: int = 1
+    snapshot_id: SnapshotId | None = None
+    backup_id: Text255 | None = None
+    image_id: Text255 | None = Field(default=None, alias="imageRef")
+    multiattach: bool = False
+    metadata: dict[Text255, Text255] | None = None
+    tags: Tags | None = None
+    enterprise_project_id: EnterpriseProjectId | None = None
+    iops: Performance | None = None
+    throughput: Performance | None = Field(default=None, description="MiB/s.")
+
+    def order(self) -> VolumeOrder:
+        """Say it in the service's words."""
+        return VolumeOrder(
+            name=self.name or "",
+            description=self.description or "",
+            size_gib=self.size,
+            volume_type=self.volume_type,
+            availability_zone=self.availability_zone,
+            multiattach=self.multiattach,
+            metadata=self.metadata or {},
+            snapshot_id=self.snapshot_id,
+            enterprise_project_id=self.enterprise_project_id or "0",
+            iops=self.iops,
+            throughput_mib=self.throughput,
+            tags=self.tags or {},
+        )
+
+
+class CreateVolume(Body):
+    """The body that asks for volumes."""
+
+    volume: _NewVolume
+    server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
+    bss_param: _BssParam | None = Field(default=None, alias="bssParam")
+
+
+class _VolumeChange(Body):
+    name: VolumeName | None = None
+    description: VolumeDescription | None = None
+
+
+class UpdateVolume(Body):
+    """The body that renames a volume."""
+
+    volume: _VolumeChange
+
+
+class _NewSize(Body):
+    new_size: SizeGib
+
+
+class ActOnVolume(Body):
+    """The body of an action: a larger size."""
+
+    os_extend: _NewSize = Field(alias="os-extend")
+
+
+def _split_ids(text: str) -> list[str]:
+    """Read ``['id1','id2']``; the quotes may be double, or missing."""
+    return [part.strip(" '\"") for part in re.sub(r"^\[|\]$", "", text.strip()).split(",")]
+
+
+def _check_ids(text: str) -> str:
+    ids = _split_ids(text)
+    if len(ids) > IDS_MAX or not all(re.fullmatch(UUID, found) for found in ids):
+        raise PydanticCustomError(
+            "ids_invalid", "must be 1 to {limit} UUIDs like ['id1','id2']", {"code": "EVS.1032", "limit": IDS_MAX}
+        )
+    return text
+
+
+class ListVolumes(Filters):
+    """The query of the volume list."""
+
+    marker: Uuid | None = None
+    limit: Limit = 1000
+    offset: Offset = 0
+    sort_key: Literal["id", "status", "size", "created_at"] = "created_at"
+    sort_dir: SortDir = "desc"
+    name: Text255 | None = None
+    status: str | None = None
+    metadata: Text255 | None = Field(default=None, description='`{"key": "value"}`')
+    not_metadata: Text255 | None = Field(default=None, description='`{"key": "value"}`')
+    availability_zone: str | None = None
+    multiattach: bool | None = None
+    service_type: str | None = None
+    dedicated_storage_id: str | None = None
+    dedicated_storage_name: str | None = None
+    volume_type_id: str | None = None
+    id: Uuid | None = None
+    ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
+        default=None, description="`['id1','id2']`, at most 60; goes before `id`."
+    )
+    enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
+    server_id: Uuid | None = None
+
+    def wanted(self) -> VolumeFilter:
+        """Say it in the service's words."""
+        any_enterprise_project = self.enterprise_project_id == "all_granted_eps"
+        one = [self.id] if self.id else None
+        return VolumeFilter(
+            ids=_split_ids(self.ids) if self.ids else one,
+            name=self.name,
+            status=self.status,
+            availability_zone=self.availability_zone,
+            multiattach=self.multiattach,
+            volume_type_id=self.volume_type_id,
+            enterprise_project_id=None if any_enterprise_project else self.enterprise_project_id,
+            server_id=self.server_id,
+            metadata=self.metadata,
+            not_metadata=self.not_metadata,
+            service_type=self.service_type,
+            dedicated_storage=self.dedicated_storage_id or self.dedicated_storage_name,
+        )
+
+    def page(self) -> Page:
+        """Say which part is wanted."""
+        return Page(self.sort_key, self.sort_dir, self.limit, self.offset, self.marker)
+
+
+class AttachmentView(BaseModel):
+    """A volume's place at a server."""
+
+    id: str = Field(description="The volume's id, as in Cinder.")
+    attachment_id: str
+    volume_id: str
+    server_id: str
+    device: str
+    host_name: str
+    attached_at: str
+    uri: str | None = Field(
+        description="The NBD URI that opens the disk; null until the disk is attached.",
+        json_schema_extra={"x-onecut-extension": True},
+    )
+
+
+class Link(BaseModel):
+    """A link to a resource."""
+
+    rel: str
+    href: str
+
+
+class PerformanceView(BaseModel):
+    """What a volume was given."""
+
+    frozen: bool
+    id: str
+    total_val: int
+
+
+class UpdatedVolume(BaseModel):
+    """A volume as the update answers it."""
+
+    id: str
+    name: str
+    description: str
+    status: str
+    size: int = Field(description="GiB.")
+    volume_type: str
+    availability_zone: str
+    attachments: list[AttachmentView]
+    bootable: str = "false"
+    multiattach: bool
+    shareable: str
+    metadata: dict[str, str]
+    snapshot_id: str | None
+    source_volid: str | None = None
+    volume_image_metadata: dict[str, Any] | None = None
+    created_at: str
+    links: list[Link]
+    host: str | None = Field(default=None, serialization_alias="os-vol-host-attr:host")
+    tenant_id: str = Field(serialization_alias="os-vol-tenant-attr:tenant_id")
+    extended_status: str | None = Field(default=None, serialization_alias="os-volume-replication:extended_status")
+
+
+def _absent(value: Any) -> bool:  # noqa: ANN401 - pydantic asks for any field
+    return value is None
+
+
+class VolumeView(UpdatedVolume):
+    """A volume."""
+
+    updated_at: str
+    tags: dict[str, str]
+    encrypted: bool = False
+    service_type: str = "EVS"
+    enterprise_project_id: str
+    iops: PerformanceView | None = Field(exclude_if=_absent)
+    throughput: PerformanceView | None = Field(exclude_if=_absent, description="MiB/s.")
+    consistencygroup_id: str | None = None
+    replication_status: str | None = None
+    user_id: str | None = None
+    migstat: str | None = Field(default=None, serialization_alias="os-vol-mig-status-attr:migstat")
+    name_id: str | None = Field(default=None, serialization_alias="os-vol-mig-status-attr:name_id")
+
+
+class CreatedVolumes(BaseModel):
+    """The job that makes the volumes, and the volumes."""
+
+    job_id: str
+    volume_ids: list[str]
+
+
+class VolumeEnvelope(BaseModel):
+    """One volume."""
+
+    volume: VolumeView
+
+
+class VolumeList(BaseModel):
+    """One page of volumes."""
+
+    count: int = Field(description="Volumes that pass the filter, on this page or not.")
+    volumes: list[VolumeView]
+    volumes_links: list[Link]
+
+
+class JobId(BaseModel):
+    """The job that does what was asked for."""
+
+    job_id: str
+
+
+class TypeView(BaseModel):
+    """A volume type."""
+
+    id: str
+    name: str
+    description: str
+    is_public: bool = True
+    qos_specs_id: str | None = None
+    extra_specs: dict[str, str]
+
+
+class TypeList(BaseModel):
+    """The volume types."""
+
+    volume_types: list[TypeView]
+
+
+@router.post("/v2.1/{project_id}/cloudvolumes", status_code=HTTPStatus.ACCEPTED, summary="Create volumes")
+@router.post("/v2/{project_id}/cloudvolumes", summary="Create volumes")
+@router.post("/v3/{project_id}/cloudvolumes", summary="Create volumes")
+def create_volumes(
+    project_id: str, body: CreateVolume, session: Writing, clock: Time, settings: Configured
+) -> CreatedVolumes:
+    """Make one volume or several alike, empty or from a snapshot, and attach them when a server is named."""
+    asked = body.volume
+    volumes.refuse_other_sources(asked.snapshot_id, asked.backup_id, asked.image_id)
+    job_id, volume_ids = volumes.create(
+        session,
+        project_id,
+        asked.order(),
+        clock.now(),
+        zones=settings.availability_zones,
+        count=asked.count,
+        server_id=body.server_id,
+    )
+    return CreatedVolumes(job_id=job_id, volume_ids=volume_ids)
+
+
+@router.get("/v2/{project_id}/cloudvolumes/detail", summary="List volumes")
+def list_volumes(
+    project_id: str, query: Annotated[ListVolumes, Query()], session: Reading, settings: Configured, request: Request
+) -> VolumeList:
+    """List the project's volumes that pass every filter."""
+    listed = volumes.list_page(session, project_id, query.wanted(), query.page(), zones=settings.availability_zones)
+    tags_of = tags.of(session, [volume.id for volume in listed.volumes])
+    return VolumeList(
+        count=listed.total,
+        volumes=[_view(request, volume, tags_of[volume.id]) for volume in listed.volumes],
+        volumes_links=[
+            Link(**link) for link in links.next_page(request, listed.volumes[-1].id if listed.more else None)
+        ],
+    )
+
+
+@router.get("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Show a volume")
+def show_volume(project_id: str, volume_id: Uuid, session: Reading, request: Request) -> VolumeEnvelope:
+    """Show a volume with its attachments."""
+    volume = volumes.find(session, project_id, volume_id)
+    return VolumeEnvelope(volume=_view(request, volume, tags.of(session, [volume_id])[volume_id]))
+
+
+@router.put("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Rename a volume")
+def update_volume(
+    *, project_id: str, volume_id: Uuid, body: UpdateVolume, session: Writing, clock: Time, request: Request
+) -> UpdatedVolume:
+    """Give a volume another name or description."""
+    asked = body.volume
+    volume = volumes.update(
+        session, project_id, volume_id, clock.now(), name=asked.name, description=asked.description
+    )
+    return UpdatedVolume(**_core(request, volume))
+
+
+@router.delete("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Delete a volume")
+def delete_volume(project_id: str, volume_id: Uuid, session: Writing, clock: Time) -> JobId:
+    """Delete a detached volume. Its snapshots stay."""
+    return JobId(job_id=volumes.order_deletion(session, project_id, volume_id, clock.now()))
+
+
+@router.post(
+    "/v2.1/{project_id}/cloudvolumes/{volume_id}/action", status_code=HTTPStatus.ACCEPTED, summary="Extend a volume"
+)
+@router.post("/v2/{project_id}/cloudvolumes/{volume_id}/action", summary="Extend a volume")
+def act_on_volume(project_id: str, volume_id: Uuid, body: ActOnVolume, session: Writing, clock: Time) -> JobId:
+    """Make a detached volume larger."""
+    job_id = volumes.order_extension(session, project_id, volume_id, body.os_extend.new_size, clock.now())
+    return JobId(job_id=job_id)
+
+
+@router.get("/v2/{project_id}/types", summary="List the volume types")
+@router.get("/v3/{project_id}/types", summary="List the volume types")
+def list_types(project_id: str, settings: Configured) -> TypeList:  # noqa: ARG001 - named in the path
+    """Name every volume type, and the zones where it is offered and where it is sold out."""
+    zones = ",".join(settings.availability_zones)
+    return TypeList(
+        volume_types=[
+            TypeView(
+                id=offered.id,
+                name=offered.name,
+                description=offered.description,
+                extra_specs={
+                    "volume_backend_name": offered.name,
+                    "availability-zone": settings.availability_zones[0],
+                    "HW:availability_zone": settings.availability_zones[0],
+                    "RESKEY:availability_zones": zones,
+                    "os-vendor-extended:sold_out_availability_zones": zones if offered.sold_out else "",
+                },
+            )
+            for offered in catalog.VOLUME_TYPES.values()
+        ]
+    )
+
+
+@router.get("/v2/{project_id}/os-availability-zone", summary="List the availability zones")
+@router.get("/v3/{project_id}/os-availability-zone", summary="List the availability zones")
+def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str, Any]]]:  # noqa: ARG001 - named in the path
+    """Name every availability zone."""
+    zones = [{"zoneName": zone, "zoneState": {"available": True}} for zone in settings.availability_zones]
+    return {"availabilityZoneInfo": zones}
+
+
+def _view(request: Request, volume: Volume, tags_of_volume: dict[str, str]) -> VolumeView:
+    return VolumeView(
+        **_core(request, volume),
+        updated_at=time_text(volume.updated_at),
+        tags=tags_of_volume,
+        enterprise_project_id=volume.enterprise_project_id,
+        iops=_performance(volume, volume.iops),
+        throughput=_performance(volume, volume.throughput_mib),
+    )
+
+
+def _core(request: Request, volume: Volume) -> dict[str, Any]:
+    return {
+        "id": volume.id,
+        "name": volume.name,
+        "description": volume.description,
+        "status": volume.status,
+        "size": volume.size_gib,
+        "volume_type": volume.volume_type,
+        "availability_zone": volume.availability_zone,
+        "attachments": [_attachment(attachment) for attachment in volume.attachments],
+        "multiattach": volume.multiattach,
+        "shareable": str(volume.multiattach).lower(),
+        "metadata": volume.metadata_,
+        "snapshot_id": volume.snapshot_id,
+        "created_at": time_text(volume.created_at),
+        "links": links.of_resource(request, "v2", volume.project_id, "cloudvolumes", volume.id),
+        "tenant_id": volume.project_id,
+    }
+
+
+def _attachment(attachment: Attachment) -> AttachmentView:
+    return AttachmentView(
+        id=attachment.volume_id,
+        attachment_id=attachment.id,
+        volume_id=attachment.volume_id,
+        server_id=attachment.server_id,
+        device=attachment.device,
+        host_name=attachment.server.name,
+        attached_at=time_text(attachment.attached_at),
+        uri=attachment.uri,
+    )
+
+
+def _performance(volume: Volume, total: int | None) -> PerformanceView | None:
+    return None if total is None else PerformanceView(frozen=False, id=volume.id, total_val=total)

@@ -1,0 +1,172 @@
+"""
+What the `qemu` engine must remember, and who remembers it for it.
+
+The ledger decides what exists: the daemon's graph and the files follow it. Each method is one transaction and may
+block, so the engine calls them in a thread. `db/ledger.py` fulfils the protocol.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from onecut.engine.port import Cut
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One qcow2 file."""
+
+    id: str
+    parent_id: str | None
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class Point:
+    """A frozen layer that somebody still wants."""
+
+    id: str
+    volume_id: str
+    layer: Layer
+
+
+@dataclass(frozen=True)
+class PlannedMember:
+    """What a cut does to one volume: *layer* is frozen, *overlay_id* becomes the top."""
+
+    volume_id: str
+    point_id: str
+    layer: Layer
+    overlay_id: str
+
+    @property
+    def overlay(self) -> Layer:
+        """The layer that takes the writes from the cut on."""
+        return Layer(self.overlay_id, self.layer.id, self.layer.size_bytes)
+
+
+@dataclass(frozen=True)
+class CutPlan:
+    """A cut that was written down and has not been finished."""
+
+    id: str
+    planned_at: datetime
+    members: Sequence[PlannedMember]
+
+
+@dataclass(frozen=True)
+class Holdings:
+    """All that the ledger holds, read at one moment."""
+
+    layers: Mapping[str, Layer]
+    """By id; the overlays of planned cuts are not among them yet."""
+    tops: Mapping[str, str]
+    """For each volume's id, the id of the layer that takes its writes."""
+    points: Mapping[str, str]
+    """For each point's id, the id of its layer."""
+    exports: Mapping[str, str]
+    """For each export's id, the id of its volume."""
+    plans: Sequence[CutPlan]
+
+
+class Ledger(Protocol):
+    """Remembers layers, volumes, points, exports and cuts across any crash."""
+
+    def holdings(self) -> Holdings:
+        """Read everything."""
+        ...
+
+    def known_layers(self) -> frozenset[str]:
+        """Read the ids of all layers, those of the overlays of planned cuts included."""
+        ...
+
+    def top_layer(self, volume_id: str) -> Layer | None:
+        """Read the layer that takes a volume's writes; None when there is no such volume."""
+        ...
+
+    def point(self, point_id: str) -> Point | None:
+        """Read a point; None when there is none."""
+        ...
+
+    def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
+        """Read the exports of volumes: for each export's id, the id of its volume."""
+        ...
+
+    def exported_volume(self, export_id: str) -> str | None:
+        """Read which volume an export serves; None when there is no such export."""
+        ...
+
+    def add_volume(self, volume_id: str, top: Layer) -> None:
+        """Write down a new volume together with its top layer."""
+        ...
+
+    def remove_volume(self, volume_id: str) -> None:
+        """Forget a volume. Its top layer stays until `remove_layer`."""
+        ...
+
+    def resize_layer(self, layer_id: str, size_bytes: int) -> None:
+        """Write down a layer's new size."""
+        ...
+
+    def add_export(self, export_id: str, volume_id: str) -> None:
+        """Write down that a volume is served."""
+        ...
+
+    def remove_export(self, export_id: str) -> None:
+        """Forget an export."""
+        ...
+
+    def cut(self, cut_id: str) -> Cut | CutPlan | None:
+        """Read a cut, finished or planned."""
+        ...
+
+    def plans_touching(self, volume_ids: Sequence[str]) -> Sequence[str]:
+        """Read the ids of planned cuts that have any of these volumes as a member."""
+        ...
+
+    def plan_cut(
+        self, cut_id: str, planned_at: datetime, points: Mapping[str, str], overlays: Sequence[str]
+    ) -> CutPlan:
+        """
+        Write down a cut before anything is touched.
+
+        Args:
+            cut_id: The cut's id.
+            planned_at: Now.
+            points: For each volume's id, the id its point shall have.
+            overlays: The ids of the new top layers, one for each volume.
+
+        Raises:
+            CannotCut: There is no such volume, or a point of that id is there already.
+        """
+        ...
+
+    def finish_cut(self, cut_id: str, *, taken_at: datetime, prepare_ms: float, pause_ms: float) -> Cut:
+        """Turn a plan into points and new tops, all in one transaction."""
+        ...
+
+    def drop_cut(self, cut_id: str) -> None:
+        """Forget a planned cut."""
+        ...
+
+    def remove_points(self, point_ids: Sequence[str]) -> None:
+        """Forget points, and the cuts that have none left."""
+        ...
+
+    def switch_tops(self, tops: Mapping[str, Layer]) -> None:
+        """Write down new layers and make each the top of its volume, all in one transaction."""
+        ...
+
+    def absorb(self, layer_id: str) -> None:
+        """
+        Write down that a layer's data now lies in its parent too.
+
+        Its points and children move to the parent, which takes over its size; the layer itself stays until
+        `remove_layer`.
+        """
+        ...
+
+    def remove_layer(self, layer_id: str) -> None:
+        """Forget a layer that nothing refers to, once its file is gone."""
+        ...

@@ -1,0 +1,173 @@
+"""An engine that keeps everything in the process's memory, for tests and trials."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from onecut.clock import Clock
+from onecut.engine.port import Cut, CutMember, EngineHealth
+from onecut.errors import CannotCut, EngineError, VolumeUnusable
+from onecut.units import KiB
+
+_PAGE_BYTES: Final = 4 * KiB
+
+
+@dataclass
+class Image:
+    """Sparse content: pages that were written, zeros elsewhere."""
+
+    size_bytes: int
+    pages: dict[int, bytes] = field(default_factory=dict)
+
+    def copy(self, size_bytes: int) -> "Image":
+        """Make an independent image with the same content, at least *size_bytes* long."""
+        return Image(max(size_bytes, self.size_bytes), dict(self.pages))
+
+    def read(self, offset: int, length: int) -> bytes:
+        """Read bytes; raise ValueError beyond the end."""
+        self._require_inside(offset, length)
+        first, last = offset // _PAGE_BYTES, (offset + length - 1) // _PAGE_BYTES
+        data = b"".join(self.pages.get(page, bytes(_PAGE_BYTES)) for page in range(first, last + 1))
+        return data[offset - first * _PAGE_BYTES :][:length]
+
+    def write(self, offset: int, data: bytes) -> None:
+        """Write bytes; raise ValueError beyond the end."""
+        self._require_inside(offset, len(data))
+        first, last = offset // _PAGE_BYTES, (offset + len(data) - 1) // _PAGE_BYTES
+        for page in range(first, last + 1):
+            content = bytearray(self.pages.get(page, bytes(_PAGE_BYTES)))
+            start = max(offset, page * _PAGE_BYTES)
+            end = min(offset + len(data), (page + 1) * _PAGE_BYTES)
+            content[start - page * _PAGE_BYTES : end - page * _PAGE_BYTES] = data[start - offset : end - offset]
+            self.pages[page] = bytes(content)
+
+    def _require_inside(self, offset: int, length: int) -> None:
+        if offset < 0 or length < 1 or offset + length > self.size_bytes:
+            raise ValueError(f"{length} bytes at {offset} are not inside of {self.size_bytes}")
+
+
+@dataclass(frozen=True)
+class _Point:
+    volume_id: str
+    image: Image
+
+
+class MemoryEngine:
+    """Fulfils `onecut.engine.port.Engine`. Nothing outlives the process, and an export's URI opens nothing."""
+
+    max_members = 64
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._volumes: dict[str, Image] = {}
+        self._points: dict[str, _Point] = {}
+        self._exports: dict[str, str] = {}
+        self._cuts: dict[str, Cut] = {}
+
+    async def start(self) -> None:
+        """See `Engine.start`."""
+
+    async def close(self) -> None:
+        """See `Engine.close`."""
+
+    async def health(self) -> EngineHealth:
+        """See `Engine.health`."""
+        return EngineHealth(ready=True, detail="volumes are kept in memory", unusable={})
+
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+        """See `Engine.create_volume`."""
+        if volume_id in self._volumes:
+            return
+        source = Image(size_bytes) if source_point_id is None else self._point(source_point_id).image
+        self._volumes[volume_id] = source.copy(size_bytes)
+
+    async def delete_volume(self, volume_id: str) -> None:
+        """See `Engine.delete_volume`."""
+        self._require_detached(volume_id)
+        self._volumes.pop(volume_id, None)
+
+    async def extend_volume(self, volume_id: str, size_bytes: int) -> None:
+        """See `Engine.extend_volume`."""
+        image = self._volume(volume_id)
+        self._require_detached(volume_id)
+        image.size_bytes = max(image.size_bytes, size_bytes)
+
+    async def export(self, export_id: str, volume_id: str) -> str:
+        """See `Engine.export`."""
+        self._volume(volume_id)
+        served = self._exports.setdefault(export_id, volume_id)
+        if served != volume_id:
+            raise EngineError(f"export {export_id} serves volume {served} already")
+        return f"nbd+unix:///{export_id}?socket=/memory"
+
+    async def unexport(self, export_id: str) -> None:
+        """See `Engine.unexport`."""
+        self._exports.pop(export_id, None)
+
+    async def cut(self, cut_id: str, points: Mapping[str, str], *, deadline_s: float) -> Cut:  # noqa: ARG002 - it takes no time
+        """See `Engine.cut`."""
+        if not 1 <= len(points) <= self.max_members:
+            raise CannotCut(f"a cut has 1 to {self.max_members} volumes, not {len(points)}")
+        known = self._cuts.get(cut_id)
+        if known is not None:
+            if {member.volume_id: member.point_id for member in known.members} != dict(points):
+                raise CannotCut(f"cut {cut_id} was made with other volumes or points")
+            return known
+        for volume_id, point_id in points.items():
+            if volume_id not in self._volumes:
+                raise CannotCut(f"there is no volume {volume_id}")
+            if point_id in self._points:
+                raise CannotCut(f"there is a point {point_id} already")
+        for volume_id, point_id in points.items():
+            image = self._volumes[volume_id]
+            self._points[point_id] = _Point(volume_id, image.copy(image.size_bytes))
+        members = [CutMember(volume_id, point_id, pause_ms=0.0) for volume_id, point_id in sorted(points.items())]
+        cut = Cut(id=cut_id, taken_at=self._clock.now(), prepare_ms=0.0, pause_ms=0.0, members=members)
+        self._cuts[cut_id] = cut
+        return cut
+
+    async def settle(self, cut_id: str) -> Cut | None:
+        """See `Engine.settle`."""
+        return self._cuts.get(cut_id)
+
+    async def release(self, point_ids: Sequence[str]) -> None:
+        """See `Engine.release`."""
+        for point_id in point_ids:
+            self._points.pop(point_id, None)
+        for cut in list(self._cuts.values()):
+            if not any(member.point_id in self._points for member in cut.members):
+                del self._cuts[cut.id]
+
+    async def roll_back(self, points: Mapping[str, str]) -> None:
+        """See `Engine.roll_back`."""
+        for volume_id, point_id in points.items():
+            self._volume(volume_id)
+            self._require_detached(volume_id)
+            if self._point(point_id).volume_id != volume_id:
+                raise VolumeUnusable(f"point {point_id} is not of volume {volume_id}")
+        for volume_id, point_id in points.items():
+            self._volumes[volume_id] = self._point(point_id).image.copy(self._volumes[volume_id].size_bytes)
+
+    def write(self, volume_id: str, offset: int, data: bytes) -> None:
+        """Write to a volume, as a client would."""
+        self._volume(volume_id).write(offset, data)
+
+    def read(self, volume_id: str, offset: int, length: int) -> bytes:
+        """Read from a volume, as a client would."""
+        return self._volume(volume_id).read(offset, length)
+
+    def _volume(self, volume_id: str) -> Image:
+        try:
+            return self._volumes[volume_id]
+        except KeyError as missing:
+            raise VolumeUnusable(f"there is no volume {volume_id}") from missing
+
+    def _point(self, point_id: str) -> _Point:
+        try:
+            return self._points[point_id]
+        except KeyError as missing:
+            raise VolumeUnusable(f"there is no point {point_id}") from missing
+
+    def _require_detached(self, volume_id: str) -> None:
+        if volume_id in self._exports.values():
+            raise EngineError(f"volume {volume_id} is exported")

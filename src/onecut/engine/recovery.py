@@ -1,0 +1,121 @@
+"""
+After a crash: find out what became of planned cuts and merges, and make the daemon's graph what the ledger says.
+
+A planned cut is settled before anything else, by the one who knows:
+
+* The daemon, if it has lived since: the transaction put all overlays on top, or none.
+* The files, if the daemon is gone. A client's write goes into an overlay only after the transaction, so one overlay
+  with data proves that the cut was made, and all overlays are adopted. If all files are there and none holds data,
+  they are adopted as well: an empty layer over its base is the same disk, and as nothing wrote since the crash, the
+  points show one instant whether the transaction ran or not. Nothing says, though, that the making of an empty file
+  had reached the disk when the power failed, so it is made anew. Only if a file is missing and none holds data, the
+  overlays are removed: the transaction comes after the last file.
+
+A daemon that was started again and died half-way through its recovery is told by its having none of the cut's layers
+open: plans are settled before layers are opened.
+
+A merge copies a layer into the one below. Until its end is written down the ledger names both, and over both any
+reader sees the same: where the upper one has data it hides the lower, wherever the copying stopped.
+"""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from onecut.engine.files import LayerFiles, LayerState
+from onecut.engine.forest import bottom_up, needless
+from onecut.engine.ledger import CutPlan, Holdings, Ledger
+from onecut.engine.monitor import DaemonRefused
+from onecut.engine.nodes import Nodes
+from onecut.engine.port import Cut
+
+UNMEASURED_MS: Final = 0.0
+"""The pause of a cut whose service did not live to measure it."""
+
+log = structlog.get_logger(__name__)
+
+
+async def recover(nodes: Nodes, ledger: Ledger, files: LayerFiles) -> None:
+    """Settle what is half done, then open the layers and make the exports that the ledger names."""
+    for layer_id, merged in (await nodes.end_merges()).items():
+        await _write_down_merge(nodes, ledger, layer_id, merged=merged)
+    for plan in (await asyncio.to_thread(ledger.holdings)).plans:
+        await settle(plan, nodes, ledger, files)
+    holdings = await asyncio.to_thread(ledger.holdings)
+    await _drop_exports(nodes, holdings)
+    await _open_layers(nodes, holdings)
+    await _grow_tops(nodes, holdings)
+    await _make_exports(nodes, holdings)
+
+
+async def settle(plan: CutPlan, nodes: Nodes, ledger: Ledger, files: LayerFiles) -> Cut | None:
+    """Find out what became of a planned cut, and write it down: the cut, or None when it was not made."""
+    layers = await nodes.layers()
+    if any(member.layer.id in layers for member in plan.members):
+        made = all(layers.get(member.overlay_id, False) for member in plan.members)
+    else:
+        made = await _adopt(plan, nodes, files)
+    log.warning("cut_settled", cut_id=plan.id, made=made)
+    if not made:
+        await asyncio.to_thread(ledger.drop_cut, plan.id)
+        return None
+    return await asyncio.to_thread(
+        ledger.finish_cut, plan.id, taken_at=plan.planned_at, prepare_ms=UNMEASURED_MS, pause_ms=UNMEASURED_MS
+    )
+
+
+async def _adopt(plan: CutPlan, nodes: Nodes, files: LayerFiles) -> bool:
+    states = {member: await asyncio.to_thread(files.state, member.overlay) for member in plan.members}
+    if LayerState.ABSENT in states.values() and LayerState.WRITTEN not in states.values():
+        return False
+    for member, state in states.items():
+        if state is LayerState.EMPTY:
+            files.remove(member.overlay_id)
+            await nodes.create(member.overlay)
+    await asyncio.to_thread(files.sync)
+    return True
+
+
+async def _write_down_merge(nodes: Nodes, ledger: Ledger, layer_id: str, *, merged: bool) -> None:
+    if merged and layer_id in await asyncio.to_thread(ledger.known_layers):
+        await asyncio.to_thread(ledger.absorb, layer_id)
+    await nodes.forget_merge(layer_id)
+
+
+async def _drop_exports(nodes: Nodes, holdings: Holdings) -> None:
+    for export_id, layer_id in (await nodes.exports()).items():
+        if holdings.tops.get(holdings.exports.get(export_id, "")) != layer_id:
+            await nodes.unexport(export_id)
+
+
+async def _open_layers(nodes: Nodes, holdings: Holdings) -> None:
+    opened = await nodes.layers()
+    unneeded, tops = {layer.id for layer in needless(holdings)}, set(holdings.tops.values())
+    for layer in bottom_up(holdings.layers):
+        below = nodes.broken.get(layer.parent_id or "")
+        if below is not None:
+            nodes.broken[layer.id] = below
+        elif layer.id not in opened and layer.id not in unneeded:
+            try:
+                await nodes.open(layer, frozen=layer.id not in tops)
+            except DaemonRefused as problem:
+                nodes.broken[layer.id] = str(problem)
+                log.warning("layer_unusable", layer_id=layer.id, problem=str(problem))
+
+
+async def _grow_tops(nodes: Nodes, holdings: Holdings) -> None:
+    """Finish extensions: the size is written down before the daemon is asked."""
+    served = set((await nodes.exports()).values())
+    for top in holdings.tops.values():
+        wanted = holdings.layers[top].size_bytes
+        if top not in nodes.broken and top not in served and nodes.files.size(top) < wanted:
+            await nodes.resize(top, wanted)
+
+
+async def _make_exports(nodes: Nodes, holdings: Holdings) -> None:
+    made = await nodes.exports()
+    for export_id, volume_id in holdings.exports.items():
+        top = holdings.tops[volume_id]
+        if export_id not in made and top not in nodes.broken:
+            await nodes.export(export_id, top)

@@ -1,0 +1,77 @@
+"""
+Making and ending the exports of attachments.
+
+As long as there may be an export there is an attachment row that owns it: a row is written before its export is
+made, and goes only after `unexport` has returned. So nothing that can write is ever forgotten.
+"""
+
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Final
+
+from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
+
+from onecut.clock import Clock
+from onecut.db.moves import move
+from onecut.db.session import Database
+from onecut.db.volumes import Attachment, Volume
+from onecut.engine.port import Engine
+from onecut.errors import EngineError, VolumeUnusable
+from onecut.jobs.patience import persist
+from onecut.jobs.transaction import transact
+
+IN_MOTION: Final = frozenset({"attaching", "detaching"})
+
+
+class Exports:
+    """The exports of attachments, made and ended together with what the rows say of them."""
+
+    def __init__(self, engine: Engine, database: Database, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._pauses_s = engine, database, pauses_s
+
+    async def begin(self, attachment_id: str) -> None:
+        """
+        Export a volume for an attachment, and write down the URI.
+
+        Raises:
+            EngineError: The export can't be made, or was given up before a crash.
+        """
+        source = select(Attachment.volume_id).where(Attachment.id == attachment_id)
+        volume_id = await transact(self._database, lambda session: session.scalar(source))
+        if volume_id is None:
+            raise EngineError(f"attachment {attachment_id} had been given up when the service was started again")
+        uri = await persist(lambda: self._engine.export(attachment_id, volume_id), self._pauses_s)
+        known = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
+        await transact(self._database, lambda session: session.execute(known))
+
+    async def end(self, attachment_id: str) -> None:
+        """End an export, and only then its row; one that is gone already is no error."""
+        await persist(lambda: self._engine.unexport(attachment_id), self._pauses_s)
+        gone = delete(Attachment).where(Attachment.id == attachment_id)
+        await transact(self._database, lambda session: session.execute(gone))
+
+    async def of_volumes(self, volume_ids: Iterable[str]) -> Sequence[str]:
+        """Return the ids of the volumes' attachments."""
+        query = select(Attachment.id).where(Attachment.volume_id.in_(list(volume_ids))).order_by(Attachment.id)
+        return await transact(self._database, lambda session: session.scalars(query).all())
+
+
+async def refresh_uris(engine: Engine, database: Database) -> None:
+    """Write down the URIs anew where they changed, as they do when the folder of the sockets is moved."""
+    served = select(Attachment.id, Attachment.volume_id, Attachment.uri).where(Attachment.uri.is_not(None))
+    for attachment_id, volume_id, known in await transact(database, lambda session: session.execute(served).all()):
+        with suppress(VolumeUnusable):  # its volume is marked as such; the export comes back with its data
+            uri = await engine.export(attachment_id, volume_id)
+            if uri != known:
+                moved = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
+                await transact(database, partial(Session.execute, statement=moved))
+
+
+def settle(session: Session, volume_ids: Iterable[str], clock: Clock) -> None:
+    """Bring volumes that were being attached or detached to rest: in use as long as an attachment is left."""
+    query = select(Volume).where(Volume.id.in_(list(volume_ids)), Volume.status.in_(IN_MOTION))
+    for volume in session.scalars(query.order_by(Volume.id).with_for_update(of=Volume)):
+        at_rest = "in-use" if volume.attachments else "available"
+        move(session, Volume, [volume.id], to=at_rest, now=clock.now(), only_from=IN_MOTION)

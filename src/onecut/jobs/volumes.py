@@ -1,0 +1,157 @@
+"""How volumes are made, deleted and extended."""
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from onecut.clock import Clock
+from onecut.db.moves import move
+from onecut.db.session import Database
+from onecut.db.tags import Tag
+from onecut.db.volumes import Attachment, Volume
+from onecut.engine.port import Engine
+from onecut.errors import EngineError
+from onecut.jobs import queue
+from onecut.jobs.exports import Exports
+from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.transaction import transact
+from onecut.jobs.worker import JobType, Order
+from onecut.units import GiB
+
+Steps = Mapping[str, Callable[[Order], Awaitable[None]]]
+
+
+class CreateVolumes:
+    """
+    Makes volumes one after the other, each usable as soon as it is made, attached at once when a server waits.
+
+    The first failure ends the job: that volume and those after it go to `error`, and can only be deleted.
+    """
+
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
+
+    @property
+    def steps(self) -> Steps:
+        """Make what is not made yet."""
+        return {"create": self._create}
+
+    async def _create(self, order: Order) -> None:
+        attachment_ids = order.request["attachment_ids"]
+        for position, volume_id in enumerate(order.request["volume_ids"]):
+            volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
+            if volume is None:
+                continue
+            try:
+                await self._make(volume, attachment_ids[position : position + 1])
+            except EngineError:
+                for given_up in attachment_ids[position:]:
+                    await self._exports.end(given_up)
+                raise
+            await self._show(order.job_id, position, volume_id)
+
+    async def _make(self, volume: Volume, attachment_ids: Sequence[str]) -> None:
+        size_bytes = volume.size_gib * GiB
+        create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
+        await persist(lambda: create(source_point_id=volume.snapshot_id), self._pauses_s)
+        for attachment_id in attachment_ids:
+            await self._exports.begin(attachment_id)
+
+    async def _show(self, job_id: str, position: int, volume_id: str) -> None:
+        def show(session: Session) -> None:
+            volume, now = session.get_one(Volume, volume_id), self._clock.now()
+            made = "in-use" if volume.attachments else "available"
+            move(session, Volume, [volume_id], to=made, now=now, only_from={"creating"})
+            queue.finish_member(session, job_id, position, now)
+
+        await transact(self._database, show)
+
+    def finish(self, session: Session, order: Order) -> None:
+        """Nothing is left to do: each volume was shown when it was made."""
+
+    def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
+        """Give up the volumes that were not made. A place whose export may exist stays theirs, and goes with them."""
+        query = select(Volume.id).where(Volume.id.in_(order.request["volume_ids"]), Volume.status == "creating")
+        move(session, Volume, session.scalars(query).all(), to="error", now=self._clock.now())
+
+
+def _unmade(session: Session, volume_id: str) -> Volume | None:
+    """Return a volume; None for one that was made before a crash, and may have been deleted since."""
+    return session.scalar(select(Volume).where(Volume.id == volume_id, Volume.status == "creating"))
+
+
+class DeleteVolumes:
+    """Deletes a volume's data, then its row."""
+
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+        self._exports = Exports(engine, database, pauses_s=pauses_s)
+
+    @property
+    def steps(self) -> Steps:
+        """End the exports that a failure left, then the data."""
+        return {"unexport": self._unexport, "delete": self._delete}
+
+    async def _unexport(self, order: Order) -> None:
+        for attachment_id in await self._exports.of_volumes(order.request["volume_ids"]):
+            await self._exports.end(attachment_id)
+
+    async def _delete(self, order: Order) -> None:
+        for volume_id in order.request["volume_ids"]:
+            await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
+
+    def finish(self, session: Session, order: Order) -> None:
+        """Forget the volumes."""
+        forget(session, order.request["volume_ids"])
+
+    def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
+        """Let the caller ask again."""
+        move(session, Volume, order.request["volume_ids"], to="error_deleting", now=self._clock.now())
+
+
+class ExtendVolume:
+    """Makes a detached volume larger."""
+
+    def __init__(self, engine: Engine, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+
+    @property
+    def steps(self) -> Steps:
+        """Extend the data."""
+        return {"extend": self._extend}
+
+    async def _extend(self, order: Order) -> None:
+        volume_id, size_bytes = order.request["volume_id"], order.request["size_gib"] * GiB
+        await persist(lambda: self._engine.extend_volume(volume_id, size_bytes), self._pauses_s)
+
+    def finish(self, session: Session, order: Order) -> None:
+        """Show the new size."""
+        volume_id = order.request["volume_id"]
+        move(session, Volume, [volume_id], to="available", now=self._clock.now(), only_from={"extending"})
+        session.get_one(Volume, volume_id).size_gib = order.request["size_gib"]
+
+    def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
+        """Let the caller ask again."""
+        move(session, Volume, [order.request["volume_id"]], to="error_extending", now=self._clock.now())
+
+
+def forget(session: Session, volume_ids: list[str]) -> None:
+    """Remove the rows of volumes whose data is gone. Their snapshots stay."""
+    for model, column in ((Tag, Tag.resource_id), (Attachment, Attachment.volume_id), (Volume, Volume.id)):
+        session.execute(delete(model).where(column.in_(volume_ids)))
+
+
+def job_types(
+    engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+) -> dict[str, JobType]:
+    """Return how each type of job about volumes is carried out."""
+    create = CreateVolumes(engine, database, clock, pauses_s=pauses_s)
+    return {
+        "createVolume": create,
+        "batchCreateVolume": create,
+        "deleteVolume": DeleteVolumes(engine, database, clock, pauses_s=pauses_s),
+        "extendVolume": ExtendVolume(engine, clock, pauses_s=pauses_s),
+    }

@@ -1,0 +1,112 @@
+"""The database: its schema, its transactions, its times."""
+
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy.exc import IntegrityError
+
+from onecut.db.identity import Domain, Project, Token, User
+from onecut.db.migrate import upgrade
+from onecut.db.schema import Base
+from onecut.db.session import Database
+
+DEADLINE_S = 10.0
+
+
+@pytest.fixture
+def database(tmp_path: Path) -> Iterator[Database]:
+    """A database with the schema of this release."""
+    database = Database(f"sqlite:///{tmp_path / 'onecut.db'}")
+    upgrade(database)
+    yield database
+    database.close()
+
+
+def test_migrations_and_tables_agree(database: Database) -> None:
+    """The schema that the migrations make is the one the tables declare."""
+    with database.engine.connect() as connection:
+        difference = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+
+    assert difference == []
+
+
+def test_upgrading_twice_changes_nothing(database: Database) -> None:
+    """A restart on an up-to-date database leaves it as it is."""
+    with database.writing() as session:
+        session.add(Domain(id="d", name="kept"))
+
+    upgrade(database)
+
+    with database.reading() as session:
+        assert session.get_one(Domain, "d").name == "kept"
+
+
+def test_a_writer_waits_for_the_one_before_it(database: Database) -> None:
+    """Two writing transactions never interleave: the second reads what the first has written."""
+    seen: list[str] = []
+
+    def rename() -> None:
+        with database.writing() as session:
+            seen.append(session.get_one(Domain, "d").name)
+
+    with database.writing() as session:
+        session.add(Domain(id="d", name="before"))
+    second = threading.Thread(target=rename)
+    with database.writing() as session:
+        session.get_one(Domain, "d").name = "after"
+        session.flush()
+        second.start()
+        second.join(0.2)
+        assert second.is_alive()
+    second.join(DEADLINE_S)
+
+    assert seen == ["after"]
+
+
+def test_a_block_that_raises_leaves_no_trace(database: Database) -> None:
+    """What a writing transaction did before it raised is undone."""
+
+    def break_half_way() -> None:
+        with database.writing() as session:
+            session.add(Domain(id="d", name="gone"))
+            session.flush()
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        break_half_way()
+
+    with database.reading() as session:
+        assert session.get(Domain, "d") is None
+
+
+def test_references_are_enforced(database: Database) -> None:
+    """A row can't name another that does not exist."""
+    with pytest.raises(IntegrityError), database.writing() as session:
+        session.add(Project(id="p", domain_id="nobody", name="region-1"))
+
+
+def test_times_come_back_aware_and_to_the_microsecond(database: Database) -> None:
+    """What is stored as a moment in UTC is read as the same moment."""
+    moment = datetime(2026, 1, 15, 22, 10, 5, 120334, UTC)
+    with database.writing() as session:
+        session.add(Domain(id="d", name="d"))
+        session.flush()
+        session.add(User(id="u", domain_id="d", name="u", password_hash=""))
+        session.flush()
+        session.add(Token(token_sha256="t", user_id="u", methods="token", issued_at=moment, expires_at=moment))
+
+    with database.reading() as session:
+        assert session.get_one(Token, "t").issued_at == moment
+
+
+def test_a_naive_time_is_refused(database: Database) -> None:
+    """A time without a zone is a mistake of the code, never stored."""
+    naive = datetime(2026, 1, 15)  # noqa: DTZ001 - that is the mistake
+
+    with pytest.raises(Exception, match="aware"), database.writing() as session:
+        session.add(Token(token_sha256="t", user_id="u", methods="", issued_at=naive, expires_at=naive))

@@ -1,0 +1,41 @@
+"""A service with the real engine: its own qemu-storage-daemon, ended with the test."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inventory import Inventory
+from running import Site, running_site, short_folder
+
+from onecut.cli.throwaway import end_daemon
+from onecut.wiring import qemu_engine
+
+
+@contextmanager
+def real_service(data: Path, **options: Any) -> Iterator[Site]:
+    """Run a service on *data*; its daemon goes on, as it does for an operator."""
+    with running_site(data, make_engine=qemu_engine, **options) as site:
+        yield site
+
+
+@pytest.fixture
+def data() -> Iterator[Path]:
+    """A data folder; the daemon that was started on it is ended at last."""
+    with short_folder() as folder:
+        try:
+            yield folder / "data"
+        finally:
+            end_daemon(folder / "data" / "run" / "qsd.pid")
+            for log in folder.glob("data/qsd.log"):
+                print(log.read_text())  # noqa: T201 - the daemon's words, shown when the test fails
+
+
+@pytest.fixture
+def real_site(data: Path) -> Iterator[Site]:
+    """A running service with real disks; its first user is signed in. At the end nothing is without an owner."""
+    with real_service(data) as site:
+        yield site
+        Inventory(data).wait_until_tidy()
+    Inventory(data).check_daemon()

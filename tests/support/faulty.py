@@ -1,0 +1,57 @@
+"""A memory engine that fails as told."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import TypeVar
+
+from onecut.clock import Clock
+from onecut.engine.memory import MemoryEngine
+from onecut.engine.port import Cut
+from onecut.errors import EngineDown
+
+Result = TypeVar("Result")
+
+
+class FaultyEngine(MemoryEngine):
+    """Does what `MemoryEngine` does, and raises what it was given, once each, before or after doing it."""
+
+    def __init__(self, clock: Clock) -> None:
+        super().__init__(clock)
+        self.before: dict[str, list[BaseException]] = {}
+        self.after: dict[str, list[BaseException]] = {}
+        self.done: list[str] = []
+        """The acts that were carried out, by name, in their order."""
+        self.down_after_cut = False
+        """Whether nothing answers once a cut was made."""
+        self.died: Callable[[], object] = lambda: None
+        """Called when an act ends its caller."""
+
+    async def cut(self, cut_id: str, points: Mapping[str, str], *, deadline_s: float) -> Cut:
+        """See `Engine.cut`."""
+        return await self._act("cut", lambda: super(FaultyEngine, self).cut(cut_id, points, deadline_s=deadline_s))
+
+    async def settle(self, cut_id: str) -> Cut | None:
+        """See `Engine.settle`."""
+        return await self._act("settle", lambda: super(FaultyEngine, self).settle(cut_id))
+
+    async def release(self, point_ids: Sequence[str]) -> None:
+        """See `Engine.release`."""
+        await self._act("release", lambda: super(FaultyEngine, self).release(point_ids))
+
+    async def roll_back(self, points: Mapping[str, str]) -> None:
+        """See `Engine.roll_back`."""
+        await self._act("roll_back", lambda: super(FaultyEngine, self).roll_back(points))
+
+    async def _act(self, name: str, act: Callable[[], Awaitable[Result]]) -> Result:
+        if self.down_after_cut and "cut" in self.done:
+            raise EngineDown("no answer")
+        if self.before.get(name):
+            raise self.before[name].pop(0)
+        result = await act()
+        self.done.append(name)
+        if self.after.get(name):
+            error = self.after[name].pop(0)
+            if isinstance(error, asyncio.CancelledError):
+                self.died()
+            raise error
+        return result

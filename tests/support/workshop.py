@@ -1,0 +1,239 @@
+"""Services, jobs and the memory engine on a real database, without HTTP."""
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+from uuid import uuid4
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from onecut.clock import JumpingClock
+from onecut.db.identity import Domain, Project
+from onecut.db.jobs import Job
+from onecut.db.schema import Base
+from onecut.db.servers import Server
+from onecut.db.session import Database
+from onecut.db.snapshots import Snapshot, SnapshotGroup
+from onecut.db.tags import Tag
+from onecut.db.volumes import Attachment, Volume
+from onecut.engine.memory import MemoryEngine
+from onecut.engine.port import Engine
+from onecut.errors import Refused
+from onecut.jobs import groups as group_jobs
+from onecut.jobs import queue
+from onecut.jobs import servers as server_jobs
+from onecut.jobs import snapshots as snapshot_jobs
+from onecut.jobs import volumes as volume_jobs
+from onecut.jobs.worker import JobType, Worker
+from onecut.units import GiB
+
+OURS, THEIRS = "a" * 32, "b" * 32
+"""Two projects."""
+
+BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
+
+PATIENCE_S = 20.0
+
+
+@dataclass
+class Workshop:
+    """What services and jobs need, and short ways to ask for it."""
+
+    database: Database
+    engine: Engine
+    clock: JumpingClock
+    pauses_s: Sequence[float] = (0.0, 0.0)
+    """How jobs wait for an engine that does not answer."""
+
+    def volume(self, *, content: bytes = b"", **columns: Any) -> str:
+        """Make a volume that is available unless told otherwise, in the database and in the engine."""
+        given: dict[str, Any] = {
+            "id": str(uuid4()),
+            "project_id": OURS,
+            "name": "disk",
+            "status": "available",
+            "size_gib": 10,
+            "volume_type": "SSD",
+            "availability_zone": "az1",
+            "created_at": BIRTH,
+            "updated_at": BIRTH,
+        }
+        volume = Volume(**(given | columns))
+        with self.database.writing() as session:
+            session.add(volume)
+        asyncio.run(self.engine.create_volume(volume.id, volume.size_gib * GiB))
+        if content:
+            self.write(volume.id, content)
+        return volume.id
+
+    def volumes(self, number: int, **columns: Any) -> list[str]:
+        """Make several volumes."""
+        return [self.volume(**columns) for _ in range(number)]
+
+    def write(self, volume_id: str, content: bytes) -> None:
+        """Write to a volume's beginning."""
+        assert isinstance(self.engine, MemoryEngine)
+        self.engine.write(volume_id, 0, content)
+
+    def read(self, volume_id: str, length: int) -> bytes:
+        """Read a volume's beginning."""
+        assert isinstance(self.engine, MemoryEngine)
+        return self.engine.read(volume_id, 0, length)
+
+    def points(self) -> set[str]:
+        """Return the ids of all points that the engine holds."""
+        assert isinstance(self.engine, MemoryEngine)
+        return set(self.engine._points)
+
+    def server(self, *volume_ids: str, project_id: str = OURS) -> str:
+        """Make a server that volumes are attached to."""
+        server_id = str(uuid4())
+        with self.database.writing() as session:
+            session.add(
+                Server(
+                    id=server_id,
+                    project_id=project_id,
+                    name="db1",
+                    availability_zone="az1",
+                    created_at=BIRTH,
+                    updated_at=BIRTH,
+                )
+            )
+            session.flush()
+            for letter, volume_id in zip("abcdefghijklmnopqrstuvwxyz", volume_ids, strict=False):
+                session.add(
+                    Attachment(
+                        id=str(uuid4()),
+                        volume_id=volume_id,
+                        server_id=server_id,
+                        device=f"/dev/vd{letter}",
+                        attached_at=BIRTH,
+                    )
+                )
+                session.get_one(Volume, volume_id).status = "in-use"
+        return server_id
+
+    def ask(self, act: Callable[..., Any], *args: Any, project_id: str = OURS, **options: Any) -> Any:
+        """Call a service's function that changes something, in a transaction of its own."""
+        with self.database.writing() as session:
+            return act(session, project_id, *args, self.clock.now(), **options)
+
+    def look(self, act: Callable[..., Any], *args: Any, project_id: str = OURS, **options: Any) -> Any:
+        """Call a service's function that changes nothing."""
+        with self.database.reading() as session:
+            return act(session, project_id, *args, **options)
+
+    def set(self, model: type[Base], row_id: str, **columns: Any) -> None:
+        """Change a row, as something that is not part of the test would."""
+        with self.database.writing() as session:
+            row = session.get_one(model, row_id)
+            for name, value in columns.items():
+                setattr(row, name, value)
+
+    def get(self, model: type[Any], row_id: str) -> Any:
+        """Return a row, or None."""
+        with self.database.reading() as session:
+            return session.get(model, row_id)
+
+    def members(self, group_id: str) -> list[Snapshot]:
+        """Return a group's members, in the order of their names."""
+        with self.database.reading() as session:
+            query = select(Snapshot).where(Snapshot.snapshot_group_id == group_id).order_by(Snapshot.name)
+            return list(session.scalars(query))
+
+    def sub_jobs(self, job_id: str) -> Sequence[Job]:
+        """Return a job's sub jobs."""
+        with self.database.reading() as session:
+            return queue.sub_jobs(session, job_id)
+
+    def state(self) -> Mapping[str, Any]:
+        """Return what a refused request must leave as it was: every row of every table that it might touch."""
+        with self.database.reading() as session:
+            return {
+                model.__tablename__: _rows(session, model)
+                for model in (Server, Volume, Attachment, Snapshot, SnapshotGroup, Tag, Job)
+            }
+
+    def job_types(self) -> dict[str, JobType]:
+        """Make the job types anew, as a service that starts does."""
+        return {
+            **group_jobs.job_types(
+                self.engine, self.database, self.clock, cut_deadline_s=5.0, pauses_s=self.pauses_s
+            ),
+            **snapshot_jobs.job_types(
+                self.engine, self.database, self.clock, cut_deadline_s=5.0, pauses_s=self.pauses_s
+            ),
+            **volume_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
+            **server_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
+        }
+
+    def worker(self, on_step: Callable[[str, str], None] = lambda _job_type, _step: None) -> Worker:
+        """Make a worker, as a service that starts does."""
+        return Worker(self.database, self.clock, self.job_types(), limit=4, on_step=on_step)
+
+    def work(self) -> None:
+        """Carry out all jobs."""
+        asyncio.run(self.work_until_idle(self.worker()))
+
+    async def work_until_idle(self, worker: Worker) -> None:
+        """Let a worker run until there is no job to do."""
+        task = asyncio.create_task(worker.run())
+        try:
+            async with asyncio.timeout(PATIENCE_S):
+                while self._open_jobs():
+                    assert not task.done(), task.exception()
+                    await asyncio.sleep(0.005)
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    def job(self, job_id: str) -> Job:
+        """Carry out all jobs, and return one of them."""
+        self.work()
+        job: Job = self.get(Job, job_id)
+        return job
+
+    def _open_jobs(self) -> int:
+        with self.database.reading() as session:
+            return session.scalar(select(func.count()).select_from(Job).where(Job.status.in_(queue.OPEN))) or 0
+
+
+@contextmanager
+def refusal(shop: Workshop, kind: type[Refused], *words: str, code: str = "EVS.5400") -> Iterator[None]:
+    """Expect exactly this refusal, a message with all of *words*, and that nothing changed."""
+    before = shop.state()
+    with pytest.raises(kind) as caught:
+        yield
+    assert type(caught.value) is kind
+    assert caught.value.code == code
+    for word in words:
+        assert word in caught.value.message
+    assert shop.state() == before
+
+
+def _rows(session: Session, model: type[Base]) -> list[tuple[Any, ...]]:
+    return sorted((tuple(row) for row in session.execute(select(*model.__table__.columns))), key=repr)
+
+
+@contextmanager
+def open_workshop(folder: Path, make_engine: Callable[[JumpingClock], Engine] = MemoryEngine) -> Iterator[Workshop]:
+    """Open a new workshop, with two projects."""
+    database = Database(f"sqlite:///{folder}/onecut.db")
+    Base.metadata.create_all(database.engine)
+    with database.writing() as session:
+        session.add(Domain(id="d" * 32, name="domain"))
+        session.flush()
+        session.add_all(
+            Project(id=project_id, domain_id="d" * 32, name=project_id[:1]) for project_id in (OURS, THEIRS)
+        )
+    clock = JumpingClock(BIRTH)
+    try:
+        yield Workshop(database, make_engine(clock), clock)
+    finally:
+        database.close()
