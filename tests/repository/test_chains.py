@@ -75,7 +75,9 @@ class TestChain:
                 if chance.random() < 0.1 or other == snapshot_id:
                     assert restored(repository, manifests[other]) == data
             planned = plan_deletion(repository, volume.chain, snapshot_id)
+            chunks = len(list(repository.store.list("chunks")))
             assert delete_snapshot(repository, volume.chain, snapshot_id) == planned
+            assert len(list(repository.store.list("chunks"))) == chunks - planned.chunks
             del volume.kept[snapshot_id]
             leaves_nothing(volume)
 

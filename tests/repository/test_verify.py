@@ -93,12 +93,15 @@ class TestDamage:
 
         assert verify(volume.repository).damaged == ["snap0", "snap1", "snap2"]
 
-    @pytest.mark.parametrize("harm", ["flip", "remove"])
-    def test_a_damaged_page_is_named(self, volume: Volume, folder: Path, harm: str) -> None:
+    @pytest.mark.parametrize("harm", [20, 400, -1, -35, "remove"])  # in keys, digests, checksum, amounts
+    def test_a_damaged_page_is_named(self, volume: Volume, folder: Path, harm: str | int) -> None:
         """A flipped bit in a tree's page and a missing page damage exactly the snapshot that has it."""
         manifest = by_id(volume, "snap1")
         path = page_path(bytes.fromhex(manifest.run_id), 0)
-        (folder / path).unlink() if harm == "remove" else flip(folder / path, 100)
+        if isinstance(harm, int):
+            flip(folder / path, harm)
+        else:
+            (folder / path).unlink()
 
         report = verify(volume.repository)
 

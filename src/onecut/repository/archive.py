@@ -480,7 +480,7 @@ class _Run:
                 root=root_digest(self._keys, request.size_bytes, self._chunk_bytes, blocks.root),
                 blocks=blocks.root,
                 shares=shares.root,
-                lineage=Lineage(base.snapshot_id, [base.snapshot_id, *base.lineage.ancestors])
+                lineage=Lineage(base.snapshot_id, (base.snapshot_id, *base.lineage.ancestors))
                 if base
                 else Lineage(None),
                 cut_at=request.cut_at.astimezone(UTC).isoformat(),

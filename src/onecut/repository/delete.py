@@ -1,12 +1,13 @@
 """
 Delete one snapshot, and free what only it held.
 
-What may go follows from two facts. An object is written once, under the name of the run that wrote it; and a snapshot
-refers to objects of its own run and to those that its base refers to, nothing else. So the snapshots that hold, or
-held, an object are connected in the tree of lineage, in which the dead keep their places. Go from a snapshot to any
-other that holds an object of it: everyone on the way holds or held it, and the first one who lives holds it. Hence
-whatever none of a snapshot's living neighbours holds, nobody holds; its neighbours are those who live and between whom
-and it there are only dead. Pages that a neighbour has too are not opened, so the work follows what is freed.
+What may go follows from two facts. An object is written once, under the name of the run that wrote it; and a
+snapshot refers to objects of its own run and to those that its base refers to, nothing else. So the snapshots that
+hold, or held, an object are connected in the tree of lineage, in which the dead keep their places. Go from a snapshot
+to another that holds an object of it: everyone on the way holds or held it, and the first one who lives holds it.
+Hence whatever none of a snapshot's living neighbours holds, nobody holds; its neighbours are those who live and
+between whom and it there are only dead. Pages that a neighbour has too are not opened, so the work follows what is
+freed.
 
 And what nobody holds stays so: no run refers to objects of another run except through its base, which its lease
 keeps. Hence a deletion that is late, or carried out twice at once, takes nothing that it should not.

@@ -189,7 +189,7 @@ def read_snapshot(path: str, data: bytes, keys: ProjectKeys) -> SnapshotManifest
     plain = _checked(path, data, keys, "snapshot")
     try:
         plain["chain"] = Chain(**plain["chain"])
-        plain["lineage"] = Lineage(**plain["lineage"])
+        plain["lineage"] = Lineage(plain["lineage"]["base"], tuple(plain["lineage"]["ancestors"]))
         plain["blocks"], plain["shares"] = _ref(plain["blocks"]), _ref(plain["shares"])
         manifest = SnapshotManifest(**plain)
     except (TypeError, KeyError, ValueError) as error:
