@@ -46,7 +46,7 @@ from onecut.units import MiB
 READ_BYTES: Final = 1 * MiB
 """Read from the disk in one go: long enough to be sequential, short enough that few are in memory."""
 
-BATCH_OBJECTS: Final = 2048
+BATCH_OBJECTS: Final = 512
 """After so many chunks the store is asked to make them durable, while the next are already on their way."""
 
 INDEXED_CHUNKS: Final = 1 << 16
