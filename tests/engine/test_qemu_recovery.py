@@ -350,7 +350,7 @@ class TestMisconfigured:
         await qemu.engine.close()
         qemu.run_dir = qemu.folder / ("x" * 100)
 
-        with pytest.raises(Misconfigured, match=r"run_dir is too long.*107"):
+        with pytest.raises(Misconfigured, match=r"ONECUT_RUN.*107"):
             await qemu.new_engine().start()
         await qemu.engine.close()
         qemu.run_dir = qemu.folder / "run"

@@ -28,6 +28,8 @@ def data() -> Iterator[Path]:
             yield folder / "data"
         finally:
             end_daemon(folder / "data" / "run" / "qsd.pid")
+            for log in folder.glob("data/qsd.log"):
+                print(log.read_text())  # noqa: T201 - the daemon's words, shown when the test fails
 
 
 @pytest.fixture

@@ -98,6 +98,20 @@ class TestContract:
 
 
 class TestLocal:
+    def test_folders_may_vanish_while_they_are_wanted(self, tmp_path: os.PathLike[str]) -> None:
+        """Puts and deletions in a folder that goes whenever it is empty do not get into each other's way."""
+        store = open_store(os.fspath(tmp_path))
+
+        def churn(number: int) -> None:
+            for _ in range(50):
+                store.put(f"a/b/{number}", b"x")
+                store.delete([f"a/b/{number}"])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(churn, range(4)))
+
+        assert list(store.list("")) == []
+
     def test_a_batch_without_commit_leaves_nothing(self, tmp_path: os.PathLike[str]) -> None:
         """Files of a batch that was given up have no name in the store, and none on the disk."""
         store = open_store(os.fspath(tmp_path))
@@ -140,7 +154,7 @@ def moody() -> Iterator[tuple[str, list[int]]]:
     statuses: list[int] = []
 
     class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:  # noqa: N802 - http.server's name
+        def do_PUT(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))
             self.send_response(statuses.pop(0) if statuses else 200)
             self.send_header("ETag", '"1"')

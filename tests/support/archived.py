@@ -1,6 +1,7 @@
 """Disks in memory and the repository they are archived into: what all tests of the repository share."""
 
 import itertools
+import random
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -82,21 +83,26 @@ class Volume:
             base=base.snapshot_id if base is not None and not full else None,
         )
         frozen = bytes(self.data)
-        extents = list(self.extents(base is not None and not full))
+        extents = list(self.extents(incremental=base is not None and not full))
+        self.kept[request.snapshot_id] = frozen
         manifest = archive(self.repository, request, lambda: Bytes(frozen), extents, options)
-        self.kept[manifest.snapshot_id] = frozen
         self.latest, self.changed = manifest, set()
         return manifest
 
-    def extents(self, incremental: bool) -> Iterable[Extent]:
+    def extents(self, *, incremental: bool) -> Iterable[Extent]:
         size = len(self.data)
-        if not incremental:
+        if not incremental and size:
             yield Extent(0, size, Kind.DATA)
             return
         for number in range(-(-size // self.chunk)):
             begin = number * self.chunk
             length = min(self.chunk, size - begin)
             yield Extent(begin, length, Kind.DATA if number in self.changed else Kind.UNCHANGED)
+
+
+def noise(seed: int, length: int) -> bytes:
+    """Return incompressible bytes that are the same in every run."""
+    return random.Random(seed).randbytes(length)  # noqa: S311 - noise, no secret
 
 
 def restored(repository: Repository, manifest: SnapshotManifest) -> bytes:

@@ -51,12 +51,13 @@ class Machine:
             self._process.wait(DEADLINE_S)
 
     def close(self) -> None:
-        """End the service and the daemon, and show what the service said, for a test that failed."""
+        """End the service and the daemon, and show what both said, for a test that failed."""
         self.stop()
         if self._client is not None:
             self._client.close()
         end_daemon(self.data / "run" / "qsd.pid")
-        print(self._log.read_text())  # noqa: T201 - shown when the test fails
+        for log in (self._log, *self.data.glob("qsd.log")):
+            print(log.read_text())  # noqa: T201 - shown when the test fails
 
     def kill_during(self, order: Callable[[], Any], place: str) -> dict[str, Any]:
         """

@@ -208,16 +208,16 @@ class Archiver:
         while not work.stopped.is_set():
             run = await self._ask(lambda session: archive_runs.decide(session, snapshot_id, self._clock.now()))
             if run is Turn.NOT_WANTED:
-                return None
+                return
             if isinstance(run, Turn):
                 await self._wait_for_turn(work)
                 continue
             work.runs.add(run.run_id)
             before = work.done_bytes
             try:
-                return await self._attempt(run, work)
+                await self._attempt(run, work)
             except ArchiveCancelled:
-                return None
+                return
             except LATER as error:
                 if work.done_bytes > before:
                     work.pauses = self._limits.patience.pauses()
@@ -225,7 +225,7 @@ class Archiver:
             except (EngineError, RepositoryError) as error:
                 await self._try_otherwise(run, work, error)
             else:
-                return None
+                return
 
     async def _try_otherwise(self, run: Run, work: _Work, error: OnecutError) -> None:
         """Get ready for another attempt after what no waiting mends, or raise *error*."""

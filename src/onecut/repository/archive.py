@@ -46,7 +46,7 @@ from onecut.units import MiB
 READ_BYTES: Final = 1 * MiB
 """Read from the disk in one go: long enough to be sequential, short enough that few are in memory."""
 
-BATCH_OBJECTS: Final = 2048
+BATCH_OBJECTS: Final = 512
 """After so many chunks the store is asked to make them durable, while the next are already on their way."""
 
 INDEXED_CHUNKS: Final = 1 << 16
@@ -144,7 +144,7 @@ def archive(
         with _Run(repository, request, options, lease, base) as run:
             try:
                 done = run.archived(open_disk, extents)
-            except ChangeListWrong:
+            except (ChangeListWrong, RunLost):
                 run.close()
                 abandon(repository, lease)
                 raise
@@ -262,6 +262,7 @@ class _Run:
             shares = self._shares.updated()
             self._batches.commit()
             self._pages.batch.commit()
+        self._options.progress(self._request.size_bytes, self._request.size_bytes)
         self._attend()
         return self._completed(blocks, shares)
 
@@ -479,7 +480,7 @@ class _Run:
                 root=root_digest(self._keys, request.size_bytes, self._chunk_bytes, blocks.root),
                 blocks=blocks.root,
                 shares=shares.root,
-                lineage=Lineage(base.snapshot_id, [base.snapshot_id, *base.lineage.ancestors])
+                lineage=Lineage(base.snapshot_id, (base.snapshot_id, *base.lineage.ancestors))
                 if base
                 else Lineage(None),
                 cut_at=request.cut_at.astimezone(UTC).isoformat(),

@@ -1,11 +1,13 @@
 """
 Delete one snapshot, and free what only it held.
 
-What may go follows from two facts. An object is written once, under the name of the run that wrote it; and a snapshot
-refers to objects of its own run and to those that its base refers to, nothing else. So the snapshots that hold an
-object are connected in the tree of lineage, and whatever none of a snapshot's living neighbours holds, nobody holds.
-The neighbours are its nearest living ancestor and those snapshots whose nearest living ancestor it is. Pages that a
-neighbour has too are not opened, so the work follows what is freed.
+What may go follows from two facts. An object is written once, under the name of the run that wrote it; and a
+snapshot refers to objects of its own run and to those that its base refers to, nothing else. So the snapshots that
+hold, or held, an object are connected in the tree of lineage, in which the dead keep their places. Go from a snapshot
+to another that holds an object of it: everyone on the way holds or held it, and the first one who lives holds it.
+Hence whatever none of a snapshot's living neighbours holds, nobody holds; its neighbours are those who live and
+between whom and it there are only dead. Pages that a neighbour has too are not opened, so the work follows what is
+freed.
 
 And what nobody holds stays so: no run refers to objects of another run except through its base, which its lease
 keeps. Hence a deletion that is late, or carried out twice at once, takes nothing that it should not.
@@ -111,15 +113,18 @@ def finish_deletion(repository: Repository, manifest: SnapshotManifest) -> Delet
 
 
 def neighbours(manifest: SnapshotManifest, others: Sequence[SnapshotManifest]) -> Iterator[SnapshotManifest]:
-    """Yield the nearest living ancestor, and the snapshots whose nearest living ancestor *manifest* is."""
+    """Yield the living snapshots between which and *manifest* the tree of lineage has dead ones only, or none."""
     living = {other.snapshot_id: other for other in others if other.snapshot_id != manifest.snapshot_id}
-    ancestor = next((living[each] for each in manifest.lineage.ancestors if each in living), None)
-    if ancestor is not None:
-        yield ancestor
+    line = {each: step for step, each in enumerate([manifest.snapshot_id, *manifest.lineage.ancestors])}
+    nearest = min((step for each, step in line.items() if each in living), default=len(line))
     for other in living.values():
-        nearest = (each for each in other.lineage.ancestors if each in living or each == manifest.snapshot_id)
-        if next(nearest, None) == manifest.snapshot_id:
-            yield other
+        for each in (other.snapshot_id, *other.lineage.ancestors):
+            if each in line:  # here the two lines meet
+                if line[each] < nearest or (each == other.snapshot_id and line[each] == nearest):
+                    yield other
+                break
+            if each in living and each != other.snapshot_id:
+                break
 
 
 def _visit(repository: Repository, manifest: SnapshotManifest, own: "_Own") -> None:

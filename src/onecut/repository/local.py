@@ -12,7 +12,7 @@ import fcntl
 import os
 import threading
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final, Self
@@ -32,6 +32,9 @@ from onecut.repository.store import LIST_PAGE, ObjectInfo, PutMode
 
 STAGING: Final = ".staging"
 """Folder of files that have no name yet. What a crash leaves there is deleted when the store is opened next."""
+
+NAMING_ATTEMPTS: Final = 100
+"""More than there can be deletions in one folder at once."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -55,11 +58,7 @@ class LocalStore:
             temporary = self.stage([data], durable=True)
             target = self._folder / path
             try:
-                made = _make_folders(target.parent)
-                if mode is PutMode.CREATE:
-                    os.link(temporary, target)
-                else:
-                    temporary.replace(target)
+                made = _named(temporary, target, os.link if mode is PutMode.CREATE else os.replace)
             finally:
                 temporary.unlink(missing_ok=True)
             for folder in [target.parent, *made]:
@@ -101,6 +100,9 @@ class LocalStore:
                 target = self._folder / path
                 target.unlink(missing_ok=True)
                 folders.add(target.parent)
+            for folder in folders:
+                with suppress(FileNotFoundError):
+                    _sync_folder(folder)  # what is deleted next may rely on this being gone
             for folder in sorted(folders, key=lambda folder: len(folder.parts), reverse=True):
                 self._prune(folder)
 
@@ -130,12 +132,8 @@ class LocalStore:
     def publish(self, staged: Sequence[tuple[Path, str]]) -> None:
         """Make staged files durable, then give them their names in this order, then make the names durable."""
         self.sync()
-        folders: set[Path] = set()
         for temporary, path in staged:
-            target = self._folder / path
-            if target.parent not in folders:
-                folders.update([target.parent, *_make_folders(target.parent)])
-            temporary.replace(target)
+            _named(temporary, self._folder / path, os.replace)
         self.sync()
 
     def sync(self) -> None:
@@ -214,6 +212,24 @@ def _write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
         rest = memoryview(b"".join(parts))[written:]
         while rest:
             rest = rest[os.write(fd, rest) :]
+
+
+def _named(temporary: Path, target: Path, name: Callable[[Path, Path], object]) -> list[Path]:
+    """
+    Give a file its name and return the folders above whose entries have changed by it.
+
+    A folder that was empty may be removed by a deletion just as it is wanted again; then it is made once more.
+    """
+    for _ in range(NAMING_ATTEMPTS):
+        try:
+            made = _make_folders(target.parent)
+            name(temporary, target)
+        except FileNotFoundError:
+            if not temporary.exists():
+                raise
+        else:
+            return made
+    raise StoreUnavailable(f"the folder of {target} disappears again and again")
 
 
 def _make_folders(folder: Path) -> list[Path]:

@@ -47,7 +47,7 @@ class Lineage:
     base: str | None
     """The snapshot it was archived upon; None for one that was archived from nothing."""
     ancestors: Sequence[str] = ()
-    """The base, its base and so on, as far as they were there when this snapshot was archived."""
+    """The base, its base and so on, those included that have been deleted: the dead keep their places."""
 
 
 @dataclass(frozen=True)
@@ -189,7 +189,7 @@ def read_snapshot(path: str, data: bytes, keys: ProjectKeys) -> SnapshotManifest
     plain = _checked(path, data, keys, "snapshot")
     try:
         plain["chain"] = Chain(**plain["chain"])
-        plain["lineage"] = Lineage(**plain["lineage"])
+        plain["lineage"] = Lineage(plain["lineage"]["base"], tuple(plain["lineage"]["ancestors"]))
         plain["blocks"], plain["shares"] = _ref(plain["blocks"]), _ref(plain["shares"])
         manifest = SnapshotManifest(**plain)
     except (TypeError, KeyError, ValueError) as error:

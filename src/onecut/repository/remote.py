@@ -63,7 +63,7 @@ class RemoteStore:
         cls, bucket: str, prefix: str, *, endpoint: str | None, region: str | None, backoff: Backoff
     ) -> "RemoteStore":
         """Open a bucket. Credentials come from the standard environment variables or the machine's role."""
-        config: "S3Config" = {"virtual_hosted_style_request": endpoint is None}
+        config: S3Config = {"virtual_hosted_style_request": endpoint is None}
         if endpoint is not None:
             config["endpoint"] = endpoint
         if region is not None:

@@ -33,7 +33,7 @@ FORMAT: Final = "onecut repository"
 VERSION: Final = 1
 MARKER: Final = "repository.json"
 
-CHUNK_BYTES: Final = 128 * KiB
+CHUNK_BYTES: Final = 256 * KiB
 """Length of a chunk in new repositories; measured in docs/decisions/0010-chunk-size.md."""
 
 CHUNK_LIMIT_BYTES: Final = 16 * MiB
