@@ -70,6 +70,7 @@ def test_a_writer_waits_for_the_one_before_it(database: Database) -> None:
 
 def test_a_block_that_raises_leaves_no_trace(database: Database) -> None:
     """What a writing transaction did before it raised is undone."""
+
     def break_half_way() -> None:
         with database.writing() as session:
             session.add(Domain(id="d", name="gone"))
