@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from onecut.clock import Clock
 from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import Cut
+from onecut.engine.port import Cut, Source
 from onecut.errors import EngineDown
 
 Result = TypeVar("Result")
@@ -38,9 +38,9 @@ class FaultyEngine(MemoryEngine):
         """See `Engine.release`."""
         await self._act("release", lambda: super(FaultyEngine, self).release(point_ids))
 
-    async def roll_back(self, points: Mapping[str, str]) -> None:
+    async def roll_back(self, sources: Mapping[str, Source]) -> None:
         """See `Engine.roll_back`."""
-        await self._act("roll_back", lambda: super(FaultyEngine, self).roll_back(points))
+        await self._act("roll_back", lambda: super(FaultyEngine, self).roll_back(sources))
 
     async def _act(self, name: str, act: Callable[[], Awaitable[Result]]) -> Result:
         if self.down_after_cut and "cut" in self.done:

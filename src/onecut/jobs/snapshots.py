@@ -19,7 +19,7 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
-from onecut.engine.port import Cut, Engine
+from onecut.engine.port import Cut, Engine, PointSource
 from onecut.jobs import queue
 from onecut.jobs.archiving import Archiving
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
@@ -280,7 +280,8 @@ class RollBackSnapshot:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
 
     async def _roll_back(self, order: Order) -> None:
-        await persist(lambda: self._engine.roll_back(order.request["points"]), self._pauses_s)
+        sources = {volume_id: PointSource(point_id) for volume_id, point_id in order.request["points"].items()}
+        await persist(lambda: self._engine.roll_back(sources), self._pauses_s)
 
     def finish(self, session: Session, order: Order) -> None:
         """Volumes and snapshots are available again."""

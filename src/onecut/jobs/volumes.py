@@ -11,7 +11,7 @@ from onecut.db.moves import move
 from onecut.db.session import Database
 from onecut.db.tags import Tag
 from onecut.db.volumes import Attachment, Volume
-from onecut.engine.port import Engine
+from onecut.engine.port import Engine, PointSource
 from onecut.errors import EngineError
 from onecut.jobs import queue
 from onecut.jobs.exports import Exports
@@ -56,8 +56,9 @@ class CreateVolumes:
 
     async def _make(self, volume: Volume, attachment_ids: Sequence[str]) -> None:
         size_bytes = volume.size_gib * GiB
+        source = None if volume.snapshot_id is None else PointSource(volume.snapshot_id)
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
-        await persist(lambda: create(source_point_id=volume.snapshot_id), self._pauses_s)
+        await persist(lambda: create(source=source), self._pauses_s)
         for attachment_id in attachment_ids:
             await self._exports.begin(attachment_id)
 

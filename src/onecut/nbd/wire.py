@@ -94,6 +94,7 @@ class TransmissionFlag(IntFlag):
     SEND_TRIM = 1 << 5
     SEND_WRITE_ZEROES = 1 << 6
     CAN_MULTI_CONN = 1 << 8
+    SEND_CACHE = 1 << 10
 
 
 # "Request message"
@@ -109,6 +110,7 @@ class Command(IntEnum):
     DISCONNECT = 2
     FLUSH = 3
     TRIM = 4
+    CACHE = 5
     WRITE_ZEROES = 6
     BLOCK_STATUS = 7
 
