@@ -33,7 +33,7 @@ from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
 from onecut.errors import Misconfigured
-from onecut.jobs import exports
+from onecut.jobs import exports, hydration
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
@@ -41,6 +41,7 @@ from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
 from onecut.jobs.archiver import PATIENCE, ArchiveLimits, ArchiveMetrics, Archiver
 from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.images import Images
 from onecut.jobs.points import Points
 from onecut.jobs.schedule import repeat
 from onecut.jobs.upkeep import Upkeep
@@ -48,6 +49,7 @@ from onecut.jobs.worker import Worker
 from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
+from onecut.repository.serve import ImageServer
 from onecut.service import identity, retention, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
@@ -63,7 +65,7 @@ def qemu_engine(settings: Settings, database: Database, clock: Clock) -> Engine:
     return QemuEngine(
         DatabaseLedger(database),
         settings.data.absolute(),
-        (settings.run or settings.data / "run").absolute(),
+        _run_folder(settings),
         clock=clock,
         program=settings.qemu_storage_daemon,
         merge_bytes_per_s=settings.merge_bytes_per_s,
@@ -105,14 +107,17 @@ class Onecut:
             app.state.repository = await asyncio.to_thread(_open_repository, self.settings)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
-            try:
-                await engine.start()
-                await self._mark_unusable(engine, database)
-                await exports.refresh_uris(engine, database)
-                async with self._working(app, engine, database), self._answering(app, listener):
-                    yield self
-            finally:
-                await engine.close()
+            with self._archiving(app, engine, database) as archiving:
+                # Before the engine starts: its volumes may be waiting for their images.
+                await archiving.images.serve_again()
+                try:
+                    await engine.start()
+                    await self._mark_unusable(engine, database)
+                    await exports.refresh_uris(engine, database)
+                    async with self._working(archiving, engine, database), self._answering(app, listener):
+                        yield self
+                finally:
+                    await engine.close()
 
     async def until_stopped(self) -> None:
         """Wait until a signal, or `stop`, ends the service."""
@@ -177,11 +182,11 @@ class Onecut:
             volumes.mark_unusable(session, health.unusable, self.clock.now())
 
     @asynccontextmanager
-    async def _working(self, app: FastAPI, engine: Engine, database: Database) -> AsyncIterator[None]:
-        archiving = self._archiving(app, engine, database)
+    async def _working(self, archiving: Archiving, engine: Engine, database: Database) -> AsyncIterator[None]:
         deadline_s = self.settings.cut_deadline_s
         job_types = {
-            **volume_jobs.job_types(engine, database, self.clock),
+            **volume_jobs.job_types(engine, database, self.clock, archiving.images),
+            **hydration.job_types(engine, database, archiving.images),
             **server_jobs.job_types(engine, database, self.clock),
             **group_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
             **snapshot_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
@@ -204,6 +209,8 @@ class Onecut:
                 ),
                 name="collection",
             ),
+            asyncio.create_task(archiving.images.tend_for_ever(), name="images"),
+            asyncio.create_task(hydration.look_again_for_ever(engine, database), name="hydration"),
         ]
         for task in tasks:
             task.add_done_callback(self._task_ended)
@@ -213,9 +220,9 @@ class Onecut:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            archiving.close()
 
-    def _archiving(self, app: FastAPI, engine: Engine, database: Database) -> Archiving:
+    @contextmanager
+    def _archiving(self, app: FastAPI, engine: Engine, database: Database) -> Iterator[Archiving]:
         settings, repository = self.settings, app.state.repository
         patience = replace(PATIENCE, total_s=settings.repository_patience_s)
         limits = ArchiveLimits(
@@ -225,12 +232,19 @@ class Onecut:
             patience=patience,
         )
         metrics = ArchiveMetrics(app.state.registry)
-        return Archiving(
+        upkeep, server = Upkeep(database, repository, patience=patience), _image_server(settings)
+        archiving = Archiving(
             database=database,
             archiver=Archiver(engine, database, self.clock, repository, limits=limits, metrics=metrics),
-            upkeep=Upkeep(database, repository, patience=patience),
+            upkeep=upkeep,
             points=Points(engine, database),
+            images=Images(engine, database, repository, upkeep, server, patience=patience),
         )
+        try:
+            yield archiving
+        finally:
+            archiving.close()
+            server.close()
 
     def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Stop: a service that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
@@ -251,6 +265,20 @@ class Onecut:
         finally:
             self.stop()
             await self._serving
+
+
+def _run_folder(settings: Settings) -> Path:
+    return (settings.run or settings.data / "run").absolute()
+
+
+def _image_server(settings: Settings) -> ImageServer:
+    """Begin to serve images; an engine that outlived the service before asks for them again by itself."""
+    folder = _run_folder(settings)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return ImageServer(folder / "images.sock")
+    except OSError as error:
+        raise Misconfigured(f"the folder {folder} can't be used for sockets: {error}") from error
 
 
 def _open_repository(settings: Settings) -> Repository:

@@ -28,19 +28,21 @@ from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Engine
 from onecut.errors import Refused
 from onecut.jobs import groups as group_jobs
+from onecut.jobs import hydration, queue
 from onecut.jobs import points as point_jobs
-from onecut.jobs import queue
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
 from onecut.jobs.archiver import ArchiveLimits, ArchiveMetrics, Archiver
 from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.images import Images
 from onecut.jobs.points import Points
 from onecut.jobs.upkeep import Upkeep
 from onecut.jobs.worker import JobType, Worker
 from onecut.repository.address import open_store
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
+from onecut.repository.serve import ImageServer
 from onecut.units import GiB
 
 OURS, THEIRS = "a" * 32, "b" * 32
@@ -59,6 +61,8 @@ class Workshop:
     engine: Engine
     clock: JumpingClock
     repository: Repository
+    images: ImageServer
+    """Where jobs serve what volumes are restored from."""
     pauses_s: Sequence[float] = (0.0, 0.0)
     """How jobs wait for an engine that does not answer."""
     patience: Backoff = Backoff(first_s=0.001, longest_s=0.001, total_s=0.002)  # noqa: RUF009 - it is frozen
@@ -176,6 +180,7 @@ class Workshop:
 
     def archiving(self) -> Archiving:
         """Make what archives anew, as a service that starts does."""
+        upkeep = Upkeep(self.database, self.repository, patience=self.patience)
         return Archiving(
             database=self.database,
             archiver=Archiver(
@@ -186,8 +191,9 @@ class Workshop:
                 limits=ArchiveLimits(patience=self.patience),
                 metrics=self.metrics,
             ),
-            upkeep=Upkeep(self.database, self.repository, patience=self.patience),
+            upkeep=upkeep,
             points=Points(self.engine, self.database, pauses_s=self.pauses_s),
+            images=Images(self.engine, self.database, self.repository, upkeep, self.images, patience=self.patience),
         )
 
     def job_types(self) -> dict[str, JobType]:
@@ -198,7 +204,8 @@ class Workshop:
             **group_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
             **snapshot_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
             **point_jobs.job_types(archiving.points),
-            **volume_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
+            **volume_jobs.job_types(self.engine, self.database, self.clock, archiving.images, pauses_s=self.pauses_s),
+            **hydration.job_types(self.engine, self.database, archiving.images),
             **server_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
         }
 
@@ -264,7 +271,10 @@ def open_workshop(folder: Path, make_engine: Callable[[JumpingClock], Engine] = 
             Project(id=project_id, domain_id="d" * 32, name=project_id[:1]) for project_id in (OURS, THEIRS)
         )
     clock = JumpingClock(BIRTH)
+    repository = Repository.create(open_store(str(folder / "repository")))
+    images = ImageServer(folder / "images.sock")
     try:
-        yield Workshop(database, make_engine(clock), clock, Repository.create(open_store(str(folder / "repository"))))
+        yield Workshop(database, make_engine(clock), clock, repository, images)
     finally:
+        images.close()
         database.close()

@@ -9,11 +9,12 @@ from sqlalchemy.orm import Session
 from onecut.db.session import Database
 from onecut.jobs import queue
 from onecut.jobs.archiver import Archiver
+from onecut.jobs.images import Images
 from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.upkeep import Upkeep
 
-PATIENT_STEPS: Final = frozenset({"archive", "bind", "unbind", "erase"})
+PATIENT_STEPS: Final = frozenset({"archive", "bind", "unbind", "erase", "find", "hydrate"})
 """Steps that work for hours, or wait for a repository that is away: a job in one of them keeps no other waiting."""
 
 
@@ -25,6 +26,7 @@ class Archiving:
     archiver: Archiver
     upkeep: Upkeep
     points: Points
+    images: Images
 
     async def archive(self, job_id: str, snapshot_ids: Iterable[str]) -> None:
         """Archive snapshots; progress is shown in the job, or in each one's sub job. See `Archiver.archive`."""
@@ -40,3 +42,4 @@ class Archiving:
         """Let go of all threads."""
         self.archiver.close()
         self.upkeep.close()
+        self.images.close()

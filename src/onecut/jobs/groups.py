@@ -15,6 +15,7 @@ from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine
 from onecut.jobs import queue
 from onecut.jobs.archiving import Archiving
+from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.jobs.snapshots import (
@@ -155,18 +156,26 @@ class DeleteSnapshotGroup(DeleteSnapshot):
 
 class RollBackSnapshotGroup(RollBackSnapshot):
     """
-    Two steps: cut what the volumes hold now into the undo group, then give the members back.
+    Cuts what the volumes hold now into the undo group before it gives the members back.
 
     The undo group is available as soon as it is cut, and archived behind it: it is of use above all when the second
     step fails.
     """
 
     def __init__(
-        self, engine: Engine, database: Database, clock: Clock, cutter: Cutter, *, pauses_s: Sequence[float]
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        images: Images,
+        cutter: Cutter,
+        *,
+        pauses_s: Sequence[float],
     ) -> None:
-        super().__init__(engine, clock, pauses_s=pauses_s)
-        self.steps = {"cut_undo": self._cut_undo, **self.steps}
-        self._database, self._cutter = database, cutter
+        super().__init__(engine, database, clock, images, pauses_s=pauses_s)
+        # Before the cut: when there is nothing to give back, nothing has changed.
+        self.steps = {"find": self._find, "cut_undo": self._cut_undo, "roll_back": self._roll_back}
+        self._cutter = cutter
 
     async def _cut_undo(self, order: Order) -> None:
         undo = order.request["undo"]
@@ -217,5 +226,7 @@ def job_types(
     return {
         "createSnapshotGroup": CreateSnapshotGroup(cutter, database, clock, archiving),
         "deleteSnapshotGroup": DeleteSnapshotGroup(engine, database, clock, archiving, pauses_s=pauses_s),
-        "rollbackSnapshotGroup": RollBackSnapshotGroup(engine, database, clock, cutter, pauses_s=pauses_s),
+        "rollbackSnapshotGroup": RollBackSnapshotGroup(
+            engine, database, clock, archiving.images, cutter, pauses_s=pauses_s
+        ),
     }

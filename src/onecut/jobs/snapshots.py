@@ -19,9 +19,10 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
-from onecut.engine.port import Cut, Engine, PointSource
-from onecut.jobs import queue
+from onecut.engine.port import Cut, Engine, ImageSource
+from onecut.jobs import hydration, queue
 from onecut.jobs.archiving import Archiving
+from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.jobs.transaction import transact
@@ -273,15 +274,40 @@ def remove(session: Session, snapshot_ids: Collection[str], clock: Clock) -> Non
 
 
 class RollBackSnapshot:
-    """One step: the engine gives the content back."""
+    """Finds where the content is, and lets the engine give it back, to all volumes or none."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S) -> None:
-        self.steps: Steps = {"roll_back": self._roll_back}
-        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+    def __init__(
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        images: Images,
+        *,
+        pauses_s: Sequence[float] = ENGINE_PAUSES_S,
+    ) -> None:
+        self.steps: Steps = {"find": self._find, "roll_back": self._roll_back}
+        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._images = images
+
+    async def _find(self, order: Order) -> None:
+        await self._images.sources(order.request["points"].values())
 
     async def _roll_back(self, order: Order) -> None:
-        sources = {volume_id: PointSource(point_id) for volume_id, point_id in order.request["points"].items()}
+        points = order.request["points"]
+        found = await self._images.sources(points.values())
+        sources = {volume_id: found[snapshot_id] for volume_id, snapshot_id in points.items()}
         await persist(lambda: self._engine.roll_back(sources), self._pauses_s)
+        # A point may be of a time at which its volume was being filled itself.
+        all_filled = bool(await self._engine.images())
+        filled = [volume_id for volume_id in points if all_filled or isinstance(sources[volume_id], ImageSource)]
+        await transact(self._database, lambda session: self._begin_hydration(session, order, filled))
+
+    def _begin_hydration(self, session: Session, order: Order, filled: Collection[str]) -> None:
+        for volume_id, snapshot_id in order.request["points"].items():
+            if volume_id in filled:
+                hydration.begin(session, self._clock, volume_id, snapshot_id)
+            else:
+                session.get_one(Volume, volume_id).hydration = None
 
     def finish(self, session: Session, order: Order) -> None:
         """Volumes and snapshots are available again."""
@@ -313,5 +339,5 @@ def job_types(
         "archiveSnapshot": archive,
         "archiveSnapshotGroup": archive,
         "deleteSnapshot": DeleteSnapshot(engine, database, clock, archiving, pauses_s=pauses_s),
-        "rollbackSnapshot": RollBackSnapshot(engine, clock, pauses_s=pauses_s),
+        "rollbackSnapshot": RollBackSnapshot(engine, database, clock, archiving.images, pauses_s=pauses_s),
     }

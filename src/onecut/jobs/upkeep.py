@@ -20,6 +20,7 @@ from onecut.db.archives import Archive
 from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import OnecutError
+from onecut.jobs import served
 from onecut.jobs.archiver import PATIENCE, STORE_LATER, give_run_up
 from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
@@ -106,11 +107,25 @@ class Upkeep:
             stored = await self._ask(lambda session, each=snapshot_id: _stored(session, each))  # type: ignore[misc]
             if stored is None:
                 continue
-            # One at a time in each chain: what a deletion frees depends on who else is there.
-            async with self._chain_locks.setdefault(stored.chain.chain_id, asyncio.Lock()):
-                await self._erase(stored)
+            await self._erase(stored)
 
     async def _erase(self, stored: _Stored) -> None:
+        async with self._chain_lock(stored.chain):
+            await self._note_freed(stored)
+        # A volume may still be restored from it; then it goes when that one needs it no more (`images`).
+        if not await self._ask(lambda session: served.doom(session, stored.snapshot_id)):
+            await self.take_out(stored.chain, stored.snapshot_id, stored.run_id)
+
+    async def take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
+        """Take one snapshot out of the repository, or what an archive of it had begun."""
+        async with self._chain_lock(chain):
+            await self._patiently(lambda: self._take_out(chain, snapshot_id, run_id))
+
+    def _chain_lock(self, chain: Chain) -> asyncio.Lock:
+        """One deletion at a time in each chain: what it frees depends on who else is there."""
+        return self._chain_locks.setdefault(chain.chain_id, asyncio.Lock())
+
+    async def _note_freed(self, stored: _Stored) -> None:
         freed_bytes = await self._patiently(lambda: self._freed_by(stored))
 
         def note(session: Session) -> None:
@@ -118,7 +133,6 @@ class Upkeep:
             session.execute(update(Archive).where(*unknown).values(freed_bytes=freed_bytes))
 
         await self._ask(note)
-        await self._patiently(lambda: self._take_out(stored))
 
     def _freed_by(self, stored: _Stored) -> int:
         try:
@@ -126,12 +140,12 @@ class Upkeep:
         except NoSuchSnapshot:
             return 0
 
-    def _take_out(self, stored: _Stored) -> None:
-        give_run_up(self._repository, stored.chain, stored.run_id)
+    def _take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
+        give_run_up(self._repository, chain, run_id)
         try:
-            delete_snapshot(self._repository, stored.chain, stored.snapshot_id)
+            delete_snapshot(self._repository, chain, snapshot_id)
         except NoSuchSnapshot:
-            log.info("not_in_repository", snapshot_id=stored.snapshot_id)
+            log.info("not_in_repository", snapshot_id=snapshot_id)
 
     async def collect(self, grace: timedelta = GRACE) -> None:
         """Free what dead runs and interrupted deletions left, once."""

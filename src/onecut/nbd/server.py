@@ -321,6 +321,8 @@ class _Transmission:
                 case _:
                     return self._done(cookie)
         except OSError as error:
+            if error.errno == errno.ESHUTDOWN:  # without an answer the client may ask again elsewhere
+                raise
             return self._failed(cookie, error.errno or errno.EIO, str(error))
         except Exception as error:  # the client must get an answer
             log.exception("nbd_request_failed", command=command, offset=offset, length=length)

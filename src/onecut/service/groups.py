@@ -22,7 +22,6 @@ from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
 from onecut.service import attachments, catalog, listing, snapshots, tags, volumes
 from onecut.service.listing import Page
-from onecut.service.points import refuse_departed
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
 from onecut.service.volumes import VolumeOrder
 
@@ -365,7 +364,6 @@ def order_volumes(
     """
     group = find(session, project_id, group_id, lock=True)
     whole = _all_members(session, group)
-    refuse_departed(whole)
     sources = {
         volume.id: volume
         for volume in session.scalars(select(Volume).where(Volume.id.in_([m.volume_id for m in whole])))
@@ -379,7 +377,7 @@ def order_volumes(
         _volume_order(member, _numbered(name, number) if name else member.name, sources.get(member.volume_id))
         for number, member in enumerate(whole, start=1)
     ]
-    job_id, volume_ids = volumes.order_volumes(session, project_id, orders, now, server_id=server_id)
+    job_id, volume_ids = volumes.order_volumes(session, project_id, orders, now, server_id=server_id, together=True)
     return job_id, dict(zip((member.id for member in whole), volume_ids, strict=True))
 
 

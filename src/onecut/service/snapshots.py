@@ -23,7 +23,6 @@ from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.service import listing, tags, volumes
 from onecut.service.listing import Page
-from onecut.service.points import refuse_departed
 from onecut.states import VOLUME_CUTTABLE
 
 SNAPSHOTS_MAX: Final = 256
@@ -367,10 +366,9 @@ def begin_rollback(session: Session, chosen: Sequence[Snapshot], now: datetime) 
     Mark snapshots and their source volumes as rolling back, and return each volume's state before.
 
     Raises:
-        BadRequest: A source volume is gone, or a snapshot is not in the engine any more.
+        BadRequest: A source volume is gone.
         WrongState: A snapshot is not `available`, or a volume neither `available` nor `error_rollbacking`.
     """
-    refuse_departed(chosen)
     sources = {snapshot.volume_id: snapshot.id for snapshot in chosen}
     query = select(Volume).where(Volume.id.in_(sources)).order_by(Volume.id).with_for_update(of=Volume)
     states = {volume.id: volume.status for volume in session.scalars(query)}

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, exists, false, func, select
@@ -23,7 +23,6 @@ from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.service import attachments, catalog, listing, tags
 from onecut.service.listing import Page
-from onecut.service.points import refuse_departed
 from onecut.states import VOLUME_MOVES
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
@@ -149,12 +148,14 @@ def order_volumes(
     now: datetime,
     *,
     server_id: str | None = None,
+    together: bool = False,
 ) -> tuple[str, list[str]]:
     """
     Write volumes as `creating` and one job that makes them, and return the job's id and theirs, in order.
 
     The orders must be sound: what `create` checks of a type, a zone, a size or a snapshot is not checked again.
-    With *server_id* each volume is attached to that server as soon as it is made.
+    With *server_id* each volume is attached to that server as soon as it is made. With *together* all of them can
+    be used at the same moment, or none ever.
 
     Raises:
         BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134).
@@ -165,7 +166,7 @@ def order_volumes(
     for volume, order in zip(volumes, orders, strict=True):
         tags.put(session, project_id, "volume", volume.id, order.tags)
     volume_ids = [volume.id for volume in volumes]
-    request: dict[str, list[str]] = {"volume_ids": volume_ids, "attachment_ids": []}
+    request: dict[str, Any] = {"volume_ids": volume_ids, "attachment_ids": [], "together": together}
     if server_id is not None:
         places = attachments.place_new(session, project_id, server_id, volumes, now)
         request["attachment_ids"] = [place.id for place in places]
@@ -371,7 +372,6 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
     if order.size_gib < snapshot.size_gib:
         least = f"at least the snapshot's {snapshot.size_gib} GiB"
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
-    refuse_departed([snapshot])
 
 
 def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
