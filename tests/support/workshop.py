@@ -221,10 +221,14 @@ class Workshop:
 
     async def work_until_idle(self, worker: Worker) -> None:
         """Let a worker run until there is no job to do."""
-        task = asyncio.create_task(worker.run())
+        await self.work_until(lambda: not self._open_jobs(), worker)
+
+    async def work_until(self, holds: Callable[[], bool], worker: Worker | None = None) -> None:
+        """Let a worker run until something holds, and end it."""
+        task = asyncio.create_task((worker or self.worker()).run())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while self._open_jobs():
+                while not holds():
                     assert not task.done(), task.exception()
                     await asyncio.sleep(0.005)
         finally:

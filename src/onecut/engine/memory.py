@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
@@ -41,11 +41,15 @@ class Image:
                 return ExtentKind.UNCHANGED
             return ExtentKind.DATA if any(content) else ExtentKind.ZERO
 
-        extents = []
-        for found, pages in groupby(range(self.size_bytes // _PAGE_BYTES), kind):
-            first, *more = pages
-            extents.append(Extent(first * _PAGE_BYTES, (1 + len(more)) * _PAGE_BYTES, found))
-        return extents
+        # Pages that nobody wrote need no look: between two of these edges all pages are of one kind.
+        end = self.size_bytes // _PAGE_BYTES
+        written = self.pages.keys() | (set() if base is None else base.pages.keys())
+        edges = {0, unchanged_pages, *written, *(page + 1 for page in written)}
+        begins = [next(run) for _, run in groupby(sorted(edge for edge in edges if edge < end), kind)]
+        return [
+            Extent(first * _PAGE_BYTES, (next_first - first) * _PAGE_BYTES, kind(first))
+            for first, next_first in pairwise([*begins, end])
+        ]
 
     def read(self, offset: int, length: int) -> bytes:
         """Read bytes; raise ValueError beyond the end."""

@@ -42,7 +42,7 @@ class DeletionPlan:
     chunks: int = 0
     pages: int = 0
     stored_bytes: int = 0
-    """Bytes of the chunks' objects."""
+    """Bytes of all these objects."""
     unreadable: int = 0
     """Pages that were gone or damaged. What only they led to is left to a thorough collection (`collector`)."""
 
@@ -56,7 +56,7 @@ def plan_deletion(repository: Repository, chain: Chain, snapshot_id: str) -> Del
         Damaged: Its trees can't be read.
     """
     manifest = repository.snapshot(chain, snapshot_id)
-    own = _Own(DeletionPlan(manifest))
+    own = _Own(DeletionPlan(manifest), repository.reader(chain.project_id))
     _visit(repository, manifest, own)
     return own.plan
 
@@ -105,7 +105,7 @@ def finish_deletion(repository: Repository, manifest: SnapshotManifest) -> Delet
     for known in leases(repository, manifest.chain):
         if known.lease.holds == manifest.snapshot_id:
             raise InUse(f"snapshot {manifest.snapshot_id} is in use by {known.lease.kind} {known.lease.lease_id}")
-    own = _Deleted(DeletionPlan(manifest), repository.store)
+    own = _Deleted(DeletionPlan(manifest), repository.reader(manifest.chain.project_id), repository.store)
     repository.store.delete([manifest.path])
     _visit(repository, manifest, own)
     repository.store.delete([deletion_path(manifest.chain)])
@@ -129,7 +129,7 @@ def neighbours(manifest: SnapshotManifest, others: Sequence[SnapshotManifest]) -
 
 def _visit(repository: Repository, manifest: SnapshotManifest, own: "_Own") -> None:
     others = list(neighbours(manifest, repository.manifests(manifest.chain)))
-    reader = repository.reader(manifest.chain.project_id)
+    reader = own.reader
     shares = [other.share_tree for other in others]
     blocks = _Blocks(own, reader, manifest.share_tree, shares)
     visit_own(reader, manifest.block_tree, [other.block_tree for other in others], blocks)
@@ -144,6 +144,7 @@ class _Own:
     """Takes what only the snapshot holds. This one counts it."""
 
     plan: DeletionPlan
+    reader: Reader
 
     def chunk(self, entry: Entry) -> None:
         """Take a chunk."""
@@ -156,6 +157,7 @@ class _Own:
     def page(self, ref: Ref, height: int) -> None:  # noqa: ARG002 - the other one needs them
         """Take a page."""
         self.plan.pages += 1
+        self.plan.stored_bytes += self.reader.page_bytes(ref)
 
     def unreadable(self, damage: Damaged) -> None:  # noqa: ARG002 - the page is named by verify, not here
         """Take note of a page that can't be opened."""

@@ -196,6 +196,10 @@ class Reader:
         self.remember(ref, page)
         return page
 
+    def page_bytes(self, ref: Ref) -> int:
+        """Return the size of a page's object; raises `Damaged` as `page` does."""
+        return len(self.page(ref).encoded(self._keys.page)[1])
+
     def remember(self, ref: Ref, page: Page) -> None:
         """Keep a page that is known to be right."""
         with self._lock:
