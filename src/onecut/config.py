@@ -44,6 +44,9 @@ class Settings(BaseSettings):
     merge_bytes_per_s: int = Field(
         default=64 * MiB, gt=0, description="Bytes per second at which layers nobody needs are merged."
     )
+    hydrate_bytes_per_s: int = Field(
+        default=512 * MiB, gt=0, description="Bytes per second at which all restored volumes together are filled."
+    )
     repository: str | None = Field(
         default=None,
         description="Where snapshots are archived: a folder, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME`; "

@@ -69,6 +69,7 @@ def qemu_engine(settings: Settings, database: Database, clock: Clock) -> Engine:
         clock=clock,
         program=settings.qemu_storage_daemon,
         merge_bytes_per_s=settings.merge_bytes_per_s,
+        hydrate_bytes_per_s=settings.hydrate_bytes_per_s,
     )
 
 

@@ -7,7 +7,7 @@ from onecut.engine.port import Extent, ExtentKind
 from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, NbdClient
 from onecut.nbd.client import Extent as Status
 
-_ZERO: Final = 1 << 1
+ZERO: Final = 1 << 1
 """The range reads as zeros; NBD, "`base:allocation` metadata context"."""
 
 _OWN: Final = 1
@@ -31,7 +31,7 @@ def ranges(client: NbdClient, end: int) -> Iterator[Range]:
         depths = client.block_status(0, end, ALLOCATION_DEPTH)
         allocation = client.block_status(0, end, BASE_ALLOCATION)
         for offset, length, depth, flags in _joined(depths, allocation):
-            yield Range(offset, length, own=depth == _OWN, zero=bool(flags & _ZERO))
+            yield Range(offset, length, own=depth == _OWN, zero=bool(flags & ZERO))
 
 
 def content(client: NbdClient, base_bytes: int) -> Sequence[Extent]:

@@ -8,9 +8,10 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
+from onecut.engine.extents import ZERO
 from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Source
 from onecut.errors import CannotCut, EngineError, NoChangeList, VolumeUnusable
-from onecut.nbd.client import NbdClient
+from onecut.nbd.client import BASE_ALLOCATION, NbdClient
 from onecut.nbd.errors import NbdError
 from onecut.units import KiB, MiB
 
@@ -266,10 +267,14 @@ def _fetched(source: ImageSource, size_bytes: int) -> Image:
     image = Image(max(size_bytes, source.size_bytes))
     try:
         with NbdClient.connect(source.uri) as client:
-            for offset in range(0, source.size_bytes, _FETCHED_BYTES):
-                data = client.read(offset, min(_FETCHED_BYTES, source.size_bytes - offset))
-                if any(data):
-                    image.write(offset, data)
+            for extent in client.block_status(0, source.size_bytes, BASE_ALLOCATION):
+                if not extent.flags & ZERO:
+                    _fetch(client, image, extent.offset, extent.offset + extent.length)
     except NbdError as problem:
         raise EngineError(f"the image {source.uri} can't be read: {problem}") from problem
     return image
+
+
+def _fetch(client: NbdClient, image: Image, begin: int, end: int) -> None:
+    for offset in range(begin, end, _FETCHED_BYTES):
+        image.write(offset, client.read(offset, min(_FETCHED_BYTES, end - offset)))
