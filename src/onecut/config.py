@@ -44,6 +44,30 @@ class Settings(BaseSettings):
     merge_bytes_per_s: int = Field(
         default=64 * MiB, gt=0, description="Bytes per second at which layers nobody needs are merged."
     )
+    hydrate_bytes_per_s: int = Field(
+        default=512 * MiB, gt=0, description="Bytes per second at which all restored volumes together are filled."
+    )
+    repository: str | None = Field(
+        default=None,
+        description="Where snapshots are archived: a folder, or `s3://BUCKET/PREFIX?endpoint=URL&region=NAME`; "
+        "default: `repository` in the data folder.",
+    )
+    repository_patience_s: float = Field(
+        default=3600.0, gt=0, description="Seconds a job waits for a repository that is away or full before it fails."
+    )
+    archives: int = Field(default=4, ge=1, le=64, description="Snapshots archived at the same time.")
+    archive_bytes_per_s: int | None = Field(
+        default=None, gt=0, description="Bytes per second that archiving reads from each disk; default: no limit."
+    )
+    archive_sampled_chunks: int = Field(
+        default=32, ge=0, description="Unchanged chunks that an incremental archive reads and compares all the same."
+    )
+    collect_every_s: float = Field(
+        default=21600.0, gt=0, description="Seconds between collections of what nobody owns in the repository."
+    )
+    collect_grace_s: float = Field(
+        default=86400.0, gt=0, description="Seconds after which what a dead archive has left is collected."
+    )
     workers: int = Field(default=8, ge=1, le=64, description="Jobs carried out at the same time.")
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."

@@ -16,6 +16,7 @@ Every error that crosses a room's border, sorted by what the caller should do.
     │   ├── CutFailed        the cut was tried and no member has a point
     │   ├── VolumeUnusable   a volume's data can't be opened (a layer is missing or damaged)
     │   ├── EngineFull       no space left for layers
+    │   ├── NoChangeList     what changed between two points is not known for certain; take all of it
     │   └── EngineDown       the daemon does not answer
     │       └── OutcomeUnknown  the line broke after sending: settle before anything else
     └── Misconfigured      an operator must act; raised at start where possible
@@ -121,6 +122,10 @@ class VolumeUnusable(EngineError):
 
 class EngineFull(EngineError):
     """There is no space left where layers are kept."""
+
+
+class NoChangeList(EngineError):
+    """What changed between two points is not known for certain; the sentence says why. Take all of it."""
 
 
 class EngineDown(EngineError):

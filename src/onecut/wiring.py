@@ -1,20 +1,20 @@
 """
 The only place that knows all concrete classes: settings in, running service out.
 
-Start, in this order: lock the data folder, open the database and bring its schema up, make the first account when
-there is none, listen, start the engine, carry on with the jobs a crash left. Each fault an operator must mend is a
-`Misconfigured` with one sentence, raised before the first request is answered.
+Start, in this order: lock the data folder, open the database and bring its schema up, open the repository, make the
+first account when there is none, listen, start the engine, carry on with the jobs a crash left. Each fault an
+operator must mend is a `Misconfigured` with one sentence, raised before the first request is answered.
 """
 
 import asyncio
-import contextlib
 import fcntl
 import json
 import os
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from datetime import timedelta
 from pathlib import Path
 
 import structlog
@@ -33,13 +33,24 @@ from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
 from onecut.errors import Misconfigured
-from onecut.jobs import exports
+from onecut.jobs import exports, hydration
 from onecut.jobs import groups as group_jobs
+from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
+from onecut.jobs.archiver import PATIENCE, ArchiveLimits, ArchiveMetrics, Archiver
+from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.images import Images
+from onecut.jobs.points import Points
+from onecut.jobs.schedule import repeat
+from onecut.jobs.upkeep import Upkeep
 from onecut.jobs.worker import Worker
-from onecut.service import identity, volumes
+from onecut.repository.address import open_store
+from onecut.repository.errors import RepositoryError
+from onecut.repository.repository import Repository
+from onecut.repository.serve import ImageServer
+from onecut.service import identity, retention, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -54,10 +65,11 @@ def qemu_engine(settings: Settings, database: Database, clock: Clock) -> Engine:
     return QemuEngine(
         DatabaseLedger(database),
         settings.data.absolute(),
-        (settings.run or settings.data / "run").absolute(),
+        _run_folder(settings),
         clock=clock,
         program=settings.qemu_storage_daemon,
         merge_bytes_per_s=settings.merge_bytes_per_s,
+        hydrate_bytes_per_s=settings.hydrate_bytes_per_s,
     )
 
 
@@ -93,16 +105,20 @@ class Onecut:
         with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
+            app.state.repository = await asyncio.to_thread(_open_repository, self.settings)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
-            try:
-                await engine.start()
-                await self._mark_unusable(engine, database)
-                await exports.refresh_uris(engine, database)
-                async with self._working(engine, database), self._answering(app, listener):
-                    yield self
-            finally:
-                await engine.close()
+            with self._archiving(app, engine, database) as archiving:
+                # Before the engine starts: its volumes may be waiting for their images.
+                await archiving.images.serve_again()
+                try:
+                    await engine.start()
+                    await self._mark_unusable(engine, database)
+                    await exports.refresh_uris(engine, database)
+                    async with self._working(archiving, engine, database), self._answering(app, listener):
+                        yield self
+                finally:
+                    await engine.close()
 
     async def until_stopped(self) -> None:
         """Wait until a signal, or `stop`, ends the service."""
@@ -167,28 +183,74 @@ class Onecut:
             volumes.mark_unusable(session, health.unusable, self.clock.now())
 
     @asynccontextmanager
-    async def _working(self, engine: Engine, database: Database) -> AsyncIterator[None]:
+    async def _working(self, archiving: Archiving, engine: Engine, database: Database) -> AsyncIterator[None]:
         deadline_s = self.settings.cut_deadline_s
         job_types = {
-            **volume_jobs.job_types(engine, database, self.clock),
+            **volume_jobs.job_types(engine, database, self.clock, archiving.images),
+            **hydration.job_types(engine, database, archiving.images),
             **server_jobs.job_types(engine, database, self.clock),
-            **group_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
-            **snapshot_jobs.job_types(engine, database, self.clock, cut_deadline_s=deadline_s),
+            **group_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
+            **snapshot_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),
+            **point_jobs.job_types(archiving.points),
         }
-        worker = Worker(database, self.clock, job_types, limit=self.settings.workers, on_step=self._on_step)
-        task = asyncio.create_task(worker.run(), name="worker")
-        task.add_done_callback(self._worker_ended)
+        worker = Worker(
+            database,
+            self.clock,
+            job_types,
+            limit=self.settings.workers,
+            patient_steps=PATIENT_STEPS,
+            on_step=self._on_step,
+        )
+        tasks = [
+            asyncio.create_task(worker.run(), name="worker"),
+            asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
+            asyncio.create_task(
+                archiving.upkeep.collect_for_ever(
+                    every_s=self.settings.collect_every_s, grace=timedelta(seconds=self.settings.collect_grace_s)
+                ),
+                name="collection",
+            ),
+            asyncio.create_task(archiving.images.tend_for_ever(), name="images"),
+            asyncio.create_task(hydration.look_again_for_ever(engine, database), name="hydration"),
+        ]
+        for task in tasks:
+            task.add_done_callback(self._task_ended)
         try:
             yield
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _worker_ended(self, task: asyncio.Task[None]) -> None:
+    @contextmanager
+    def _archiving(self, app: FastAPI, engine: Engine, database: Database) -> Iterator[Archiving]:
+        settings, repository = self.settings, app.state.repository
+        patience = replace(PATIENCE, total_s=settings.repository_patience_s)
+        limits = ArchiveLimits(
+            parallel=settings.archives,
+            bytes_per_s=settings.archive_bytes_per_s,
+            sampled_chunks=settings.archive_sampled_chunks,
+            patience=patience,
+        )
+        metrics = ArchiveMetrics(app.state.registry)
+        upkeep, server = Upkeep(database, repository, patience=patience), _image_server(settings)
+        archiving = Archiving(
+            database=database,
+            archiver=Archiver(engine, database, self.clock, repository, limits=limits, metrics=metrics),
+            upkeep=upkeep,
+            points=Points(engine, database),
+            images=Images(engine, database, repository, upkeep, server, patience=patience),
+        )
+        try:
+            yield archiving
+        finally:
+            archiving.close()
+            server.close()
+
+    def _task_ended(self, task: asyncio.Task[None]) -> None:
         """Stop: a service that accepts jobs nobody carries out is worse than none, and a supervisor restarts it."""
         if not task.cancelled() and task.exception() is not None:
-            log.critical("worker_broken", exc_info=task.exception())
+            log.critical("task_broken", task=task.get_name(), exc_info=task.exception())
             self.stop()
 
     @asynccontextmanager
@@ -204,6 +266,29 @@ class Onecut:
         finally:
             self.stop()
             await self._serving
+
+
+def _run_folder(settings: Settings) -> Path:
+    return (settings.run or settings.data / "run").absolute()
+
+
+def _image_server(settings: Settings) -> ImageServer:
+    """Begin to serve images; an engine that outlived the service before asks for them again by itself."""
+    folder = _run_folder(settings)
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return ImageServer(folder / "images.sock")
+    except OSError as error:
+        raise Misconfigured(f"the folder {folder} can't be used for sockets: {error}") from error
+
+
+def _open_repository(settings: Settings) -> Repository:
+    """Open the repository, or make one where there is none."""
+    address = settings.repository or str(settings.data.absolute() / "repository")
+    try:
+        return Repository.create(open_store(address))
+    except (RepositoryError, OSError) as error:
+        raise Misconfigured(f"the repository {address} can't be used: {error}") from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import pytest
 from engine_sites import SIZE, Site, new_id
 
+from onecut.engine.port import PointSource, Source
 from onecut.errors import CannotCut, EngineError, VolumeUnusable
 from onecut.units import KiB, MiB
 
@@ -14,9 +15,9 @@ def block(letter: str) -> bytes:
     return letter.encode() * BLOCK
 
 
-async def new_volume(site: Site, *, source_point_id: str | None = None) -> str:
+async def new_volume(site: Site, *, source: Source | None = None) -> str:
     volume_id = new_id()
-    await site.engine.create_volume(volume_id, SIZE, source_point_id=source_point_id)
+    await site.engine.create_volume(volume_id, SIZE, source=source)
     return volume_id
 
 
@@ -28,7 +29,7 @@ async def cut(site: Site, *volume_ids: str) -> list[str]:
 
 
 async def read_point(site: Site, point_id: str, offset: int, length: int = BLOCK) -> bytes:
-    volume_id = await new_volume(site, source_point_id=point_id)
+    volume_id = await new_volume(site, source=PointSource(point_id))
     data = await site.read(volume_id, offset, length)
     await site.engine.delete_volume(volume_id)
     return data
@@ -91,7 +92,7 @@ class TestVolumes:
         await site.write(volume_id, 0, block("a"))
         (point_id,) = await cut(site, volume_id)
 
-        copy_id = await new_volume(site, source_point_id=point_id)
+        copy_id = await new_volume(site, source=PointSource(point_id))
         await site.write(volume_id, 0, block("b"))
         await site.write(copy_id, BLOCK, block("c"))
 
@@ -102,7 +103,7 @@ class TestVolumes:
     async def test_a_volume_from_an_unknown_point_is_refused(self, site: Site) -> None:
         """Nothing is made of nothing."""
         with pytest.raises(VolumeUnusable, match="no point"):
-            await new_volume(site, source_point_id=new_id())
+            await new_volume(site, source=PointSource(new_id()))
 
 
 class TestExports:
@@ -167,7 +168,7 @@ class TestCut:
 
         assert await site.engine.settle(cut_id) is None
         with pytest.raises(VolumeUnusable):
-            await new_volume(site, source_point_id=point_id)
+            await new_volume(site, source=PointSource(point_id))
 
     async def test_no_volume_and_too_many_are_refused(self, site: Site) -> None:
         """A cut has one member at least, and `max_members` at most."""
@@ -207,7 +208,8 @@ class TestRollBack:
             cuts.append(await cut(site, first, second))
 
         for letter, points in (("a", cuts[0]), ("c", cuts[2]), ("b", cuts[1])):
-            await site.engine.roll_back(dict(zip((first, second), points, strict=True)))
+            sources = [PointSource(point_id) for point_id in points]
+            await site.engine.roll_back(dict(zip((first, second), sources, strict=True)))
 
             assert await site.read(first, 0, BLOCK) == block(letter)
             assert await site.read(second, 0, BLOCK) == block(letter)
@@ -220,7 +222,7 @@ class TestRollBack:
         await site.write(first, 0, block("a"))
 
         with pytest.raises(VolumeUnusable, match="not of volume"):
-            await site.engine.roll_back({first: points[0], second: points[0]})
+            await site.engine.roll_back({first: PointSource(points[0]), second: PointSource(points[0])})
 
         assert await site.read(first, 0, BLOCK) == block("a")
 
@@ -232,7 +234,7 @@ class TestRollBack:
         await site.engine.extend_volume(volume_id, 2 * SIZE)
         await site.write(volume_id, 2 * SIZE - BLOCK, block("b"))
 
-        await site.engine.roll_back({volume_id: point_id})
+        await site.engine.roll_back({volume_id: PointSource(point_id)})
 
         assert await site.read(volume_id, 0, BLOCK) == block("a")
         assert await site.read(volume_id, 2 * SIZE - BLOCK, BLOCK) == bytes(BLOCK)
@@ -244,7 +246,7 @@ class TestRollBack:
         await site.engine.export(new_id(), volume_id)
 
         with pytest.raises(EngineError, match="is exported"):
-            await site.engine.roll_back({volume_id: point_id})
+            await site.engine.roll_back({volume_id: PointSource(point_id)})
 
 
 class TestRelease:
@@ -265,7 +267,7 @@ class TestRelease:
         assert await read_point(site, points[4], 0) == block("e")
         assert await read_point(site, points[4], ord("d") * 64 * KiB) == block("d")
         with pytest.raises(VolumeUnusable):
-            await new_volume(site, source_point_id=points[2])
+            await new_volume(site, source=PointSource(points[2]))
 
 
 class TestHealth:

@@ -9,6 +9,7 @@ from typing import Self
 import pytest
 from engine_sites import PATIENCE_S, SIZE, QemuSite, new_id
 
+from onecut.engine.port import PointSource
 from onecut.errors import CannotCut, CutFailed
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB
@@ -77,7 +78,7 @@ async def stamps_of(site: QemuSite, points: Sequence[str]) -> list[int]:
     stamps = []
     for point_id in points:
         volume_id = new_id()
-        await site.engine.create_volume(volume_id, SIZE, source_point_id=point_id)
+        await site.engine.create_volume(volume_id, SIZE, source=PointSource(point_id))
         stamps.append(int.from_bytes(await site.read(volume_id, 0, 8), "big"))
         await site.engine.delete_volume(volume_id)
     return stamps

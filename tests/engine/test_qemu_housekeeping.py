@@ -13,6 +13,7 @@ import structlog
 from engine_sites import SIZE, QemuSite, new_id, until
 
 import onecut.engine.files
+from onecut.engine.port import PointSource
 from onecut.errors import EngineFull, VolumeUnusable
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB, MiB
@@ -60,7 +61,7 @@ async def begin_slow_merge(site: QemuSite) -> tuple[str, str]:
 
 async def check_content(site: QemuSite, volume_id: str, point_id: str) -> None:
     copy_id = new_id()
-    await site.engine.create_volume(copy_id, SIZE, source_point_id=point_id)
+    await site.engine.create_volume(copy_id, SIZE, source=PointSource(point_id))
     assert await site.read(copy_id, 0, 2 * BLOCK) == block("a") + bytes(BLOCK)
     assert await site.read(copy_id, 8 * MiB, 4 * MiB) == block("b") * 1024
     await site.engine.delete_volume(copy_id)
@@ -130,7 +131,7 @@ async def test_merging_under_a_writer_changes_no_byte(qemu: QemuSite) -> None:
     client.close()
     for point_id, content in points[2::3]:
         copy_id = new_id()
-        await qemu.engine.create_volume(copy_id, SIZE, source_point_id=point_id)
+        await qemu.engine.create_volume(copy_id, SIZE, source=PointSource(point_id))
         assert await qemu.read(copy_id, 0, SIZE) == content
         await qemu.engine.delete_volume(copy_id)
     await qemu.tidy()
@@ -158,7 +159,7 @@ async def test_a_volume_made_from_a_point_outlives_it(qemu: QemuSite) -> None:
     await qemu.engine.create_volume(volume_id, SIZE)
     await qemu.write(volume_id, 0, block("a"))
     shared = await cut(qemu, volume_id)
-    await qemu.engine.create_volume(copy_id, SIZE, source_point_id=shared)
+    await qemu.engine.create_volume(copy_id, SIZE, source=PointSource(shared))
     await qemu.write(volume_id, 0, block("b"))
     later = [await cut(qemu, volume_id) for _ in range(2)]
 
@@ -220,7 +221,7 @@ async def test_a_merge_stands_in_nobodys_way(qemu: QemuSite, act: str) -> None:
 
     async with asyncio.timeout(2):
         if act == "roll_back":
-            await qemu.engine.roll_back({volume_id: upper})
+            await qemu.engine.roll_back({volume_id: PointSource(upper)})
             assert await qemu.read(volume_id, 0, 2 * BLOCK) == block("a") + bytes(BLOCK)
         else:
             await qemu.engine.delete_volume(volume_id)
@@ -332,7 +333,7 @@ async def test_a_full_disk_refuses_new_layers_and_touches_nothing(
         assert await qemu.engine.settle(cut_id) is None
         assert await qemu.read(volume_id, 0, BLOCK) == block("a")
         with pytest.raises(VolumeUnusable):
-            await qemu.engine.create_volume(new_id(), SIZE, source_point_id=points[volume_id])
+            await qemu.engine.create_volume(new_id(), SIZE, source=PointSource(points[volume_id]))
         filler.unlink()
         await qemu.engine.cut(cut_id, points, deadline_s=10)
         await qemu.tidy()

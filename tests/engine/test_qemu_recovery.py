@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from engine_sites import SIZE, Killed, QemuSite, new_id, until
 
-from onecut.engine.port import Cut
+from onecut.engine.port import Cut, PointSource, Source
 from onecut.errors import Misconfigured, OutcomeUnknown, VolumeUnusable
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB
@@ -30,6 +30,10 @@ class Pair:
         self.cut_id = new_id()
         self.points = {volume_id: new_id() for volume_id in self.volumes}
 
+    def sources(self) -> dict[str, Source]:
+        """What the volumes are rolled back to."""
+        return {volume_id: PointSource(point_id) for volume_id, point_id in self.points.items()}
+
     async def begin(self) -> None:
         """Serve the volumes, with a letter at the beginning of each."""
         for export_id, volume_id in zip(self.exports, self.volumes, strict=True):
@@ -51,7 +55,7 @@ class Pair:
         found = []
         for point_id in self.points.values():
             volume_id = new_id()
-            await self.site.engine.create_volume(volume_id, SIZE, source_point_id=point_id)
+            await self.site.engine.create_volume(volume_id, SIZE, source=PointSource(point_id))
             found.append(await self.site.read(volume_id, 0, BLOCK))
             await self.site.engine.delete_volume(volume_id)
         return found
@@ -168,7 +172,7 @@ class TestServiceDies:
             await qemu.engine.unexport(export_id)
         qemu.engine.at[step] = qemu.die
         with pytest.raises(Killed):
-            await qemu.engine.roll_back(pair.points)
+            await qemu.engine.roll_back(pair.sources())
         if daemon_dies:
             await qemu.engine.close()
             await qemu.kill_daemon()
@@ -177,7 +181,7 @@ class TestServiceDies:
         expected = block("b" if step == "laid" else "a")
         assert [await qemu.read(volume_id, 0, BLOCK) for volume_id in pair.volumes] == [expected] * 2
         await qemu.tidy()
-        await qemu.engine.roll_back(pair.points)
+        await qemu.engine.roll_back(pair.sources())
         assert [await qemu.read(volume_id, 0, BLOCK) for volume_id in pair.volumes] == [block("a")] * 2
         await qemu.tidy()
 
@@ -290,7 +294,7 @@ class TestStart:
         with pytest.raises(VolumeUnusable, match=path.name):
             await qemu.engine.export(new_id(), pair.volumes[0])
         with pytest.raises(VolumeUnusable, match=path.name):
-            await qemu.engine.create_volume(new_id(), SIZE, source_point_id=frozen.id)
+            await qemu.engine.create_volume(new_id(), SIZE, source=PointSource(frozen.id))
         await qemu.engine.close()
         await qemu.kill_daemon()
         (qemu.folder / "aside").rename(path)

@@ -222,7 +222,7 @@ class TestMembers:
         assert (member.name, member.description) == ("nightly-0001", "")
         assert (member.instant_access, member.incremental) == (True, False)
         assert (member.size_gib, member.volume_type, member.availability_zone) == (17, "ESSD", "az1")
-        assert (member.enterprise_project_id, member.snapshot_type, member.category) == (project, "user", "flash")
+        assert (member.enterprise_project_id, member.snapshot_type, member.category) == (project, "user", "standard")
         assert (member.volume_id, member.progress_percent) == (volume_id, 100)
         with shop.database.reading() as session:
             assert tags.of(session, [member.id, group_id]) == {member.id: {}, group_id: {"env": "prod"}}
@@ -676,6 +676,7 @@ def add_snapshots(shop: Workshop, volume_id: str, number: int, **columns: Any) -
         volume = session.get_one(Volume, volume_id)
         for _ in range(number):
             row = snapshots.row(volume, NewSnapshot(volume_id), None, shop.clock.now())
+            row.archive = None
             for name, value in ({"status": "available"} | columns).items():
                 setattr(row, name, value)
             session.add(row)

@@ -40,6 +40,8 @@ def add_rows(shop: Workshop, volume_id: str, number: int, **columns: Any) -> lis
         volume = session.get_one(Volume, volume_id)
         rows = [snapshots.row(volume, NewSnapshot(volume_id), None, shop.clock.now()) for _ in range(number)]
         for row in rows:
+            row.archive = None
+        for row in rows:
             for name, value in ({"status": "available"} | columns).items():
                 setattr(row, name, value)
         session.add_all(rows)
@@ -68,7 +70,7 @@ class TestTaking:
         found = shop.get(Snapshot, snapshot_id)
         assert (found.name, found.description, found.enterprise_project_id) == ("name", "text", project)
         assert (found.instant_access, found.incremental, found.size_gib) == (True, False, 17)
-        assert (found.status, found.progress_percent, found.category) == ("available", 100, "flash")
+        assert (found.status, found.progress_percent, found.category) == ("available", 100, "standard")
         assert (found.snapshot_type, found.snapshot_group_id) == ("user", None)
         taken_at = "2026-01-15T22:10:05.000000"
         assert found.cut == {"id": snapshot_id, "taken_at": taken_at, "prepare_ms": 0.0, "pause_ms": 0.0}
@@ -112,12 +114,6 @@ class TestTaking:
         with pytest.raises(SnapshotInCreation) as caught:
             shop.ask(snapshots.create, NewSnapshot(volume_id))
         assert caught.value.single
-
-    def test_a_retention_is_refused(self, shop: Workshop) -> None:
-        """What is not kept is not promised: nothing releases snapshots by time."""
-        volume_id = shop.volume()
-        with refusal(shop, BadRequest, "retention_days", "7"):
-            shop.ask(snapshots.create, NewSnapshot(volume_id, retention_days=7))
 
 
 class TestChanging:

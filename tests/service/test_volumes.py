@@ -40,6 +40,7 @@ def snapshot_of(shop: Workshop, volume_id: str = UNKNOWN, **columns: Any) -> str
         "volume_type": "SSD",
         "availability_zone": "az1",
         "category": "flash",
+        "point": "held",
         "instant_access": False,
         "instant_access_at_creation": False,
         "incremental": True,

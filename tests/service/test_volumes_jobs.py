@@ -23,6 +23,7 @@ from onecut.db.jobs import Job
 from onecut.db.servers import Server
 from onecut.db.volumes import Attachment, Volume
 from onecut.engine.memory import MemoryEngine
+from onecut.engine.port import Source
 from onecut.errors import EngineDown, EngineFull
 from onecut.service import servers, volumes
 from onecut.service.servers import Target
@@ -80,9 +81,9 @@ class MortalEngine(MemoryEngine):
             self.fate.kill()
             raise asyncio.CancelledError
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
         create = super().create_volume
-        await self._during(lambda: create(volume_id, size_bytes, source_point_id=source_point_id))
+        await self._during(lambda: create(volume_id, size_bytes, source=source))
 
     async def delete_volume(self, volume_id: str) -> None:
         delete = super().delete_volume

@@ -68,12 +68,20 @@ class MemorySite:
 class SteppedEngine(QemuEngine):
     """Does at a named step what the test wants, once."""
 
-    def __init__(self, *arguments: Path, ledger: DatabaseLedger, merge_bytes_per_s: int, program: str) -> None:
+    def __init__(
+        self,
+        *arguments: Path,
+        ledger: DatabaseLedger,
+        merge_bytes_per_s: int,
+        hydrate_bytes_per_s: int,
+        program: str,
+    ) -> None:
         super().__init__(
             ledger,
             *arguments,
             clock=SystemClock(),
             merge_bytes_per_s=merge_bytes_per_s,
+            hydrate_bytes_per_s=hydrate_bytes_per_s,
             program=program,
         )
         self.at: dict[str, Callable[[], Awaitable[None]]] = {}
@@ -100,18 +108,28 @@ class QemuSite:
         self.engine = self.new_engine()
 
     def new_engine(
-        self, *, merge_bytes_per_s: int = 1024 * MiB, program: str = "qemu-storage-daemon"
+        self,
+        *,
+        merge_bytes_per_s: int = 1024 * MiB,
+        hydrate_bytes_per_s: int = 1024 * MiB,
+        program: str = "qemu-storage-daemon",
     ) -> SteppedEngine:
         """Make an engine on this site's folders; the one before must be closed."""
         self.engine = SteppedEngine(
-            self.data_dir, self.run_dir, ledger=self.ledger, merge_bytes_per_s=merge_bytes_per_s, program=program
+            self.data_dir,
+            self.run_dir,
+            ledger=self.ledger,
+            merge_bytes_per_s=merge_bytes_per_s,
+            hydrate_bytes_per_s=hydrate_bytes_per_s,
+            program=program,
         )
         return self.engine
 
-    async def restart(self, *, merge_bytes_per_s: int = 1024 * MiB) -> None:
+    async def restart(self, *, merge_bytes_per_s: int = 1024 * MiB, hydrate_bytes_per_s: int = 1024 * MiB) -> None:
         """Let the service end and start it again; the daemon is as it is."""
         await self.engine.close()
-        await self.new_engine(merge_bytes_per_s=merge_bytes_per_s).start()
+        engine = self.new_engine(merge_bytes_per_s=merge_bytes_per_s, hydrate_bytes_per_s=hydrate_bytes_per_s)
+        await engine.start()
 
     async def kill_daemon(self) -> None:
         """End the daemon the hard way, and wait until it is gone."""
@@ -168,13 +186,19 @@ class QemuSite:
             await monitor.close()
 
     async def is_tidy(self) -> bool:
-        """Tell whether files, ledger and nodes name the same layers, all needed, and no cut is half done."""
+        """
+        Tell whether files, ledger and nodes name the same layers and sources, all needed, and nothing is half done.
+
+        No cut is planned, no job goes on, and nobody reads a layer but to fill it.
+        """
         async with self.engine._gate.act() as nodes:
-            opened = set(await nodes.layers())
-            jobs = await nodes.monitor.jobs()
+            opened, sources = set(await nodes.layers()), set(await nodes.sources())
+            jobs, readings = await nodes.monitor.jobs(), await nodes.readings()
         holdings = self.ledger.holdings()
         files = set(self.engine._files.ids())
-        return files == set(holdings.layers) == opened and not holdings.plans and not jobs
+        fed = {layer.id for layer in holdings.layers.values() if layer.source is not None}
+        same = files == set(holdings.layers) == opened and fed == sources
+        return same and not holdings.plans and not jobs and fed.issuperset(readings.values())
 
     async def tidy(self) -> None:
         """Wait until nothing is left over."""

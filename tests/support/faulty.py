@@ -1,12 +1,13 @@
 """A memory engine that fails as told."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import TypeVar
 
 from onecut.clock import Clock
-from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import Cut
+from onecut.engine.memory import MemoryEngine, OpenImage
+from onecut.engine.port import Cut, Extent, ExtentKind, Source
 from onecut.errors import EngineDown
 
 Result = TypeVar("Result")
@@ -23,6 +24,10 @@ class FaultyEngine(MemoryEngine):
         """The acts that were carried out, by name, in their order."""
         self.down_after_cut = False
         """Whether nothing answers once a cut was made."""
+        self.unreadable: dict[str, list[BaseException]] = {}
+        """What opening a point raises, once each."""
+        self.hide_changes = False
+        """Whether everything is reported as unchanged."""
         self.died: Callable[[], object] = lambda: None
         """Called when an act ends its caller."""
 
@@ -38,9 +43,24 @@ class FaultyEngine(MemoryEngine):
         """See `Engine.release`."""
         await self._act("release", lambda: super(FaultyEngine, self).release(point_ids))
 
-    async def roll_back(self, points: Mapping[str, str]) -> None:
+    async def roll_back(self, sources: Mapping[str, Source]) -> None:
         """See `Engine.roll_back`."""
-        await self._act("roll_back", lambda: super(FaultyEngine, self).roll_back(points))
+        await self._act("roll_back", lambda: super(FaultyEngine, self).roll_back(sources))
+
+    @asynccontextmanager
+    async def open_point(self, point_id: str) -> AsyncIterator[OpenImage]:
+        """See `Engine.open_point`."""
+        if self.unreadable.get(point_id):
+            raise self.unreadable[point_id].pop(0)
+        async with super().open_point(point_id) as point:
+            yield point
+
+    async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
+        """See `Engine.extents`."""
+        found = await super().extents(point_id, since=since)
+        if since is None or not self.hide_changes:
+            return found
+        return [Extent(0, sum(extent.length for extent in found), ExtentKind.UNCHANGED)]
 
     async def _act(self, name: str, act: Callable[[], Awaitable[Result]]) -> Result:
         if self.down_after_cut and "cut" in self.done:

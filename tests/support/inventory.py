@@ -69,7 +69,9 @@ class Inventory:
         with database.reading() as session:
             volumes = session.scalars(select(Volume.id)).all()
             attachments = session.scalars(select(Attachment.id)).all()
-            snapshots = session.scalars(select(Snapshot.id).where(Snapshot.status != "error")).all()
+            snapshots = session.scalars(
+                select(Snapshot.id).where(Snapshot.point == "held", Snapshot.status != "error")
+            ).all()
         return [
             *_differences("layer", self._files.ids(), holdings.layers),
             *_differences("volume", holdings.tops, volumes),

@@ -1,6 +1,7 @@
 """A service in a process of its own, which tests kill and start again, on a data folder that stays."""
 
 import json
+import os
 import socket
 import subprocess
 import sys
@@ -23,8 +24,9 @@ from onecut.db.session import Database
 class Machine:
     """One data folder and the service on it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: object) -> None:
         self.data = folder / "data"
+        self._environment = os.environ | {f"ONECUT_{name.upper()}": str(value) for name, value in settings.items()}
         self._log = folder / "log"
         self._listen = f"127.0.0.1:{_free_port()}"
         self._place = self.data / "die-at"
@@ -36,7 +38,7 @@ class Machine:
         """Start the service; the first time, sign in. The token outlives the process."""
         with self._log.open("ab") as log:
             command = [sys.executable, mortal_service.__file__, self._listen, str(self.data)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
         wait_until(self._answers, "the service answers")
         if self._client is None:
             told = json.loads((self.data / "credentials.json").read_text())
@@ -44,6 +46,12 @@ class Machine:
                 told["endpoint"], told["domain_name"], told["user_name"], told["password"], told["project_name"]
             )
             self.tenant = Tenant(self._client, told["project_id"])
+
+    def kill(self) -> None:
+        """Kill the service; the daemon goes on."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait(DEADLINE_S)
 
     def stop(self) -> None:
         """Let the service end in peace; the daemon goes on."""
@@ -97,10 +105,10 @@ class Machine:
 
 
 @contextmanager
-def running_machine() -> Iterator[Machine]:
+def running_machine(**settings: object) -> Iterator[Machine]:
     """Run a service in a process and a folder of its own; end it, its daemon and the folder at last."""
     with short_folder() as folder:
-        machine = Machine(folder)
+        machine = Machine(folder, **settings)
         try:
             machine.start()
             yield machine

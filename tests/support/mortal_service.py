@@ -74,7 +74,12 @@ def _mortal_engine(reached: Callable[[str], None], settings: Settings, database:
     for call in LEDGER_CALLS:
         setattr(ledger, call, _telling_before(getattr(ledger, call), functools.partial(reached, f"ledger {call}")))
     engine = _MortalEngine(
-        ledger, settings.data, settings.data / "run", clock=clock, merge_bytes_per_s=settings.merge_bytes_per_s
+        ledger,
+        settings.data,
+        settings.data / "run",
+        clock=clock,
+        merge_bytes_per_s=settings.merge_bytes_per_s,
+        hydrate_bytes_per_s=settings.hydrate_bytes_per_s,
     )
     engine.reached = reached
     for act in ACTS:

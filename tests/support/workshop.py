@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from onecut.clock import JumpingClock
+from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.identity import Domain, Project
 from onecut.db.jobs import Job
 from onecut.db.schema import Base
@@ -26,11 +28,21 @@ from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Engine
 from onecut.errors import Refused
 from onecut.jobs import groups as group_jobs
-from onecut.jobs import queue
+from onecut.jobs import hydration, queue
+from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
+from onecut.jobs.archiver import ArchiveLimits, ArchiveMetrics, Archiver
+from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.images import Images
+from onecut.jobs.points import Points
+from onecut.jobs.upkeep import Upkeep
 from onecut.jobs.worker import JobType, Worker
+from onecut.repository.address import open_store
+from onecut.repository.repository import Repository
+from onecut.repository.retry import Backoff
+from onecut.repository.serve import ImageServer
 from onecut.units import GiB
 
 OURS, THEIRS = "a" * 32, "b" * 32
@@ -48,8 +60,14 @@ class Workshop:
     database: Database
     engine: Engine
     clock: JumpingClock
+    repository: Repository
+    images: ImageServer
+    """Where jobs serve what volumes are restored from."""
     pauses_s: Sequence[float] = (0.0, 0.0)
     """How jobs wait for an engine that does not answer."""
+    patience: Backoff = Backoff(first_s=0.001, longest_s=0.001, total_s=0.002)  # noqa: RUF009 - it is frozen
+    """How jobs wait for a repository that does not answer."""
+    metrics: ArchiveMetrics = field(default_factory=lambda: ArchiveMetrics(CollectorRegistry()))
 
     def volume(self, *, content: bytes = b"", **columns: Any) -> str:
         """Make a volume that is available unless told otherwise, in the database and in the engine."""
@@ -157,25 +175,45 @@ class Workshop:
         with self.database.reading() as session:
             return {
                 model.__tablename__: _rows(session, model)
-                for model in (Server, Volume, Attachment, Snapshot, SnapshotGroup, Tag, Job)
+                for model in (Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job)
             }
+
+    def archiving(self) -> Archiving:
+        """Make what archives anew, as a service that starts does."""
+        upkeep = Upkeep(self.database, self.repository, patience=self.patience)
+        return Archiving(
+            database=self.database,
+            archiver=Archiver(
+                self.engine,
+                self.database,
+                self.clock,
+                self.repository,
+                limits=ArchiveLimits(patience=self.patience),
+                metrics=self.metrics,
+            ),
+            upkeep=upkeep,
+            points=Points(self.engine, self.database, pauses_s=self.pauses_s),
+            images=Images(self.engine, self.database, self.repository, upkeep, self.images, patience=self.patience),
+        )
 
     def job_types(self) -> dict[str, JobType]:
         """Make the job types anew, as a service that starts does."""
+        archiving = self.archiving()
+        cuts: dict[str, Any] = {"cut_deadline_s": 5.0, "pauses_s": self.pauses_s}
         return {
-            **group_jobs.job_types(
-                self.engine, self.database, self.clock, cut_deadline_s=5.0, pauses_s=self.pauses_s
-            ),
-            **snapshot_jobs.job_types(
-                self.engine, self.database, self.clock, cut_deadline_s=5.0, pauses_s=self.pauses_s
-            ),
-            **volume_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
+            **group_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
+            **snapshot_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
+            **point_jobs.job_types(archiving.points),
+            **volume_jobs.job_types(self.engine, self.database, self.clock, archiving.images, pauses_s=self.pauses_s),
+            **hydration.job_types(self.engine, self.database, archiving.images),
             **server_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
         }
 
     def worker(self, on_step: Callable[[str, str], None] = lambda _job_type, _step: None) -> Worker:
         """Make a worker, as a service that starts does."""
-        return Worker(self.database, self.clock, self.job_types(), limit=4, on_step=on_step)
+        return Worker(
+            self.database, self.clock, self.job_types(), limit=4, patient_steps=PATIENT_STEPS, on_step=on_step
+        )
 
     def work(self) -> None:
         """Carry out all jobs."""
@@ -183,10 +221,14 @@ class Workshop:
 
     async def work_until_idle(self, worker: Worker) -> None:
         """Let a worker run until there is no job to do."""
-        task = asyncio.create_task(worker.run())
+        await self.work_until(lambda: not self._open_jobs(), worker)
+
+    async def work_until(self, holds: Callable[[], bool], worker: Worker | None = None) -> None:
+        """Let a worker run until something holds, and end it."""
+        task = asyncio.create_task((worker or self.worker()).run())
         try:
             async with asyncio.timeout(PATIENCE_S):
-                while self._open_jobs():
+                while not holds():
                     assert not task.done(), task.exception()
                     await asyncio.sleep(0.005)
         finally:
@@ -233,7 +275,10 @@ def open_workshop(folder: Path, make_engine: Callable[[JumpingClock], Engine] = 
             Project(id=project_id, domain_id="d" * 32, name=project_id[:1]) for project_id in (OURS, THEIRS)
         )
     clock = JumpingClock(BIRTH)
+    repository = Repository.create(open_store(str(folder / "repository")))
+    images = ImageServer(folder / "images.sock")
     try:
-        yield Workshop(database, make_engine(clock), clock)
+        yield Workshop(database, make_engine(clock), clock, repository, images)
     finally:
+        images.close()
         database.close()

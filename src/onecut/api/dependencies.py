@@ -1,4 +1,4 @@
-"""What handlers ask for by type: an open transaction, the clock, the settings."""
+"""What handlers ask for by type: an open transaction, the database, the repository, the clock, the settings."""
 
 from collections.abc import Iterator
 from typing import Annotated
@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 from onecut.clock import Clock
 from onecut.config import Settings
 from onecut.db.session import Database
+from onecut.repository.repository import Repository
 
 
 def _reading(request: Request) -> Iterator[Session]:
@@ -33,8 +34,20 @@ def _settings(request: Request) -> Settings:
     return settings
 
 
+def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+def _repository(request: Request) -> Repository:
+    repository: Repository = request.app.state.repository
+    return repository
+
+
 # Scope "function": the transaction ends before the answer is sent, so a commit that fails is never answered with 202.
 Reading = Annotated[Session, Depends(_reading, scope="function")]
 Writing = Annotated[Session, Depends(_writing, scope="function")]
 Time = Annotated[Clock, Depends(_clock)]
 Configured = Annotated[Settings, Depends(_settings)]
+Store = Annotated[Database, Depends(_database)]
+Archived = Annotated[Repository, Depends(_repository)]

@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
 from onecut.errors import BadRequest, Forbidden, NotFound, Refused, SnapshotInCreation, Unauthenticated, WrongState
+from onecut.repository.errors import Damaged, TryLater
 
 log = structlog.get_logger()
 
@@ -70,6 +71,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _unroutable)
     app.add_exception_handler(OperationalError, _database_away)
+    app.add_exception_handler(TryLater, _repository_away)
+    app.add_exception_handler(Damaged, _repository_damaged)
     app.add_exception_handler(Exception, _broken)
 
 
@@ -127,6 +130,17 @@ async def _database_away(request: Request, error: Exception) -> JSONResponse:
     return _answer(
         request, HTTPStatus.SERVICE_UNAVAILABLE, "EVS.5503", "the database does not answer; try again later"
     )
+
+
+async def _repository_away(request: Request, error: Exception) -> JSONResponse:
+    log.error("repository_refused", error=str(error))
+    return _answer(
+        request, HTTPStatus.SERVICE_UNAVAILABLE, "EVS.5503", "the repository does not answer; try again later"
+    )
+
+
+async def _repository_damaged(request: Request, error: Exception) -> JSONResponse:
+    return _answer(request, HTTPStatus.INTERNAL_SERVER_ERROR, "EVS.5500", f"in the repository, {error}")
 
 
 async def _broken(request: Request, error: Exception) -> JSONResponse:

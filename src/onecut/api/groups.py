@@ -152,6 +152,10 @@ class GroupExtension(BaseModel):
     """What Onecut tells of a group beyond EVS."""
 
     cut: Annotated[CutDetail | None, Field(description="None until it is done.")]
+    digest: Annotated[
+        str | None,
+        Field(description="Binds the members' content and the cut; None until all members are in the repository."),
+    ]
 
 
 class GroupShown(GroupDetail):
@@ -247,7 +251,7 @@ def show_group(project_id: str, snapshot_group_id: str, session: Reading) -> Sho
     """Show one group, and when and how it was cut."""
     group = groups.find(session, project_id, snapshot_group_id)
     detail = _detail(group, tags.of(session, [group.id])[group.id])
-    extension = GroupExtension(cut=_cut(session, group))
+    extension = GroupExtension(cut=_cut(session, group), digest=group.digest)
     return ShownGroup(snapshot_group=GroupShown(**detail.model_dump(), onecut=extension))
 
 

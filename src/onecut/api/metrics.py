@@ -37,6 +37,12 @@ class StateCounts(Collector):
                 for status, number in session.execute(select(table.status, func.count()).group_by(table.status)):
                     family.add_metric([status], number)
                 yield family
+            damaged = select(func.count()).select_from(Snapshot).where(Snapshot.fault.is_not(None))
+            yield GaugeMetricFamily(
+                "onecut_damaged_snapshots",
+                "Number of snapshots known to be damaged in the repository.",
+                value=session.scalar(damaged) or 0,
+            )
 
 
 class RequestMetrics:

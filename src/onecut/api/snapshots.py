@@ -1,13 +1,17 @@
 """``/v5/{project_id}/snapshots``: snapshots, alone or as members of a group."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal
+from dataclasses import asdict
+from datetime import datetime
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
 from pydantic import BaseModel, Field
+from sqlalchemy.orm import Session
 
 from onecut.api.auth import project_caller
-from onecut.api.dependencies import Reading, Time, Writing
+from onecut.api.chains import ChainDetail, chain_detail
+from onecut.api.dependencies import Archived, Reading, Store, Time, Writing
 from onecut.api.fields import (
     Body,
     EnterpriseProjectId,
@@ -24,8 +28,9 @@ from onecut.api.fields import (
 )
 from onecut.api.tags import TagsInUse, TagsToAdd, TagsToRemove, tags_in_use
 from onecut.clock import time_text
+from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.snapshots import Snapshot
-from onecut.service import snapshots, tags
+from onecut.service import chains, changed_blocks, snapshots, tags
 from onecut.service.listing import Page
 from onecut.service.snapshots import NewSnapshot, SnapshotFilter
 
@@ -122,24 +127,80 @@ class SnapshotDetail(BaseModel):
     enterprise_project_id: str
     encrypted: bool = False
     cmk_id: str | None = None
-    category: Annotated[str, Field(description="`flash`: the data is kept beside the volume's.")]
+    category: Annotated[
+        str, Field(description="`standard` once it is archived; until then `flash`: it is kept beside the volume.")
+    ]
     availability_zone: str
     tags: dict[str, str]
     instant_access: bool
-    retention_at: str | None = None
-    instant_access_retention_at: str | None = None
+    retention_at: str | None
+    instant_access_retention_at: str | None
     incremental: bool
     snapshot_type: str
     progress: str
     encrypt_algorithm: str | None = None
-    snapshot_chains: list[dict[str, Any]] = []
+    snapshot_chains: list[ChainDetail]
     snapshot_group_id: str | None
+
+
+class SnapshotExtension(BaseModel):
+    """What Onecut tells of a snapshot beyond EVS."""
+
+    in_engine: Annotated[bool, Field(description="Whether it is kept beside the volume, for use at once.")]
+    archived_at: Annotated[str | None, Field(description="None until it is in the repository.")]
+    root: Annotated[str | None, Field(description="Identity of the disk's content and size in the repository.")]
+    stored_bytes: Annotated[int | None, Field(description="What its archive added to the repository.")]
+    full_because: Annotated[
+        str | None, Field(description="Why all of the disk was read; None when only what had changed was.")
+    ]
+    failure: Annotated[str | None, Field(description="Why it could not be archived.")]
+    fault: Annotated[str | None, Field(description="What is damaged of it in the repository.")]
+
+
+class SnapshotShown(SnapshotDetail):
+    """A snapshot as EVS shows it, and one key of our own."""
+
+    onecut: SnapshotExtension
+
+
+class ShownSnapshot(BaseModel):
+    """One snapshot with what became of it."""
+
+    snapshot: SnapshotShown
 
 
 class OneSnapshot(BaseModel):
     """One snapshot."""
 
     snapshot: SnapshotDetail
+
+
+class ChangedBlocksQuery(Filters):
+    """What is compared, and which page of it."""
+
+    base: Annotated[str | None, Field(description="A snapshot of the same volume; without one, zeros.")] = None
+    marker: Annotated[int, Field(ge=0, le=2**63 - 1, description="`next_marker` of the page before.")] = 0
+    limit: Limit = 1000
+
+
+class ChangedBlock(BaseModel):
+    """A block in which two snapshots differ."""
+
+    offset: Annotated[int, Field(description="Bytes.")]
+    length: Annotated[int, Field(description="Bytes.")]
+    digest: Annotated[str | None, Field(description="Of the content; None where it is zeros.")]
+    base_digest: Annotated[str | None, Field(description="Of the base's content; None where that is zeros.")]
+
+
+class ChangedBlocks(BaseModel):
+    """One page of the blocks in which two snapshots differ."""
+
+    snapshot_id: str
+    base: str | None
+    size: Annotated[int, Field(description="Bytes of the snapshot's disk.")]
+    block_size: Annotated[int, Field(description="Bytes of a block; the disk's last one may be shorter.")]
+    changed_blocks: list[ChangedBlock]
+    next_marker: Annotated[int | None, Field(description="`marker` of the next page; None at the end.")]
 
 
 class SnapshotPage(BaseModel):
@@ -180,8 +241,7 @@ def list_snapshots(project_id: str, query: Annotated[SnapshotListQuery, Query()]
     """List snapshots, the newest first unless sorted otherwise."""
     page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
     found = snapshots.list_page(session, project_id, _filter(query), page)
-    tags_of = tags.of(session, [snapshot.id for snapshot in found])
-    return SnapshotPage(snapshots=[_detail(snapshot, tags_of[snapshot.id]) for snapshot in found])
+    return SnapshotPage(snapshots=_details(session, found))
 
 
 @router.get("/count")
@@ -199,9 +259,42 @@ def list_snapshot_tags(project_id: str, session: Reading) -> TagsInUse:
 
 
 @router.get("/{snapshot_id}")
-def show_snapshot(project_id: str, snapshot_id: str, session: Reading) -> OneSnapshot:
-    """Show one snapshot."""
-    return OneSnapshot(snapshot=_shown(session, snapshots.find(session, project_id, snapshot_id)))
+def show_snapshot(project_id: str, snapshot_id: str, session: Reading) -> ShownSnapshot:
+    """Show one snapshot, and what became of it."""
+    snapshot = snapshots.find(session, project_id, snapshot_id)
+    detail = _shown(session, snapshot)
+    return ShownSnapshot(snapshot=SnapshotShown(**detail.model_dump(), onecut=_extension(snapshot)))
+
+
+@router.get("/{snapshot_id}/changed-blocks", openapi_extra={"x-onecut-extension": True})
+def list_changed_blocks(
+    *,
+    project_id: str,
+    snapshot_id: str,
+    query: Annotated[ChangedBlocksQuery, Query()],
+    database: Store,
+    repository: Archived,
+    clock: Time,
+) -> ChangedBlocks:
+    """List the blocks in which an archived snapshot differs from another of its volume, or from zeros."""
+    compared = changed_blocks.compare(
+        database,
+        repository,
+        project_id,
+        snapshot_id,
+        base_id=query.base,
+        marker=query.marker,
+        limit=query.limit,
+        now=clock.now(),
+    )
+    return ChangedBlocks(
+        snapshot_id=snapshot_id,
+        base=query.base,
+        size=compared.size_bytes,
+        block_size=compared.block_bytes,
+        changed_blocks=[ChangedBlock(**asdict(block)) for block in compared.found.blocks],
+        next_marker=compared.found.marker,
+    )
 
 
 @router.put("/{snapshot_id}")
@@ -261,11 +354,42 @@ def _ids(query: SnapshotCountQuery) -> Sequence[str] | None:
     return None if query.id is None else [query.id]
 
 
-def _shown(session: Reading, snapshot: Snapshot) -> SnapshotDetail:
-    return _detail(snapshot, tags.of(session, [snapshot.id])[snapshot.id])
+def _shown(session: Session, snapshot: Snapshot) -> SnapshotDetail:
+    return _details(session, [snapshot])[0]
 
 
-def _detail(snapshot: Snapshot, its_tags: Mapping[str, str]) -> SnapshotDetail:
+def _details(session: Session, found: Sequence[Snapshot]) -> list[SnapshotDetail]:
+    tags_of = tags.of(session, [snapshot.id for snapshot in found])
+    in_chains = {chain.id for snapshot in found if (chain := _chain(snapshot)) is not None}
+    numbers = chains.snapshot_counts(session, in_chains)
+    return [_detail(snapshot, tags_of[snapshot.id], numbers) for snapshot in found]
+
+
+def _chain(snapshot: Snapshot) -> SnapshotChain | None:
+    """Return the chain of a snapshot that is archived."""
+    archive = snapshot.archive
+    return None if archive is None or archive.archived_at is None else archive.chain
+
+
+def _extension(snapshot: Snapshot) -> SnapshotExtension:
+    archive = snapshot.archive or Archive()
+    return SnapshotExtension(
+        in_engine=snapshot.point == "held",
+        archived_at=_optional_time(archive.archived_at),
+        root=archive.root,
+        stored_bytes=archive.stored_bytes,
+        full_because=archive.full_because,
+        failure=archive.failure,
+        fault=snapshot.fault,
+    )
+
+
+def _optional_time(moment: datetime | None) -> str | None:
+    return None if moment is None else time_text(moment)
+
+
+def _detail(snapshot: Snapshot, its_tags: Mapping[str, str], numbers: Mapping[str, int]) -> SnapshotDetail:
+    chain = _chain(snapshot)
     return SnapshotDetail(
         id=snapshot.id,
         name=snapshot.name,
@@ -281,8 +405,11 @@ def _detail(snapshot: Snapshot, its_tags: Mapping[str, str]) -> SnapshotDetail:
         availability_zone=snapshot.availability_zone,
         tags=dict(its_tags),
         instant_access=snapshot.instant_access,
+        retention_at=_optional_time(snapshot.retention_at),
+        instant_access_retention_at=_optional_time(snapshot.instant_access_retention_at),
         incremental=snapshot.incremental,
         snapshot_type=snapshot.snapshot_type,
         progress=f"{snapshot.progress_percent}%",
+        snapshot_chains=[] if chain is None else [chain_detail(chain, numbers[chain.id])],
         snapshot_group_id=snapshot.snapshot_group_id,
     )

@@ -248,6 +248,23 @@ def _absent(value: Any) -> bool:  # noqa: ANN401 - pydantic asks for any field
     return value is None
 
 
+class HydrationView(BaseModel):
+    """How far a restored volume is filled. It can be used meanwhile; what it lacks is read from the repository."""
+
+    snapshot_id: str = Field(description="What it was restored from; it may have been deleted since.")
+    job_id: str
+    progress: str = Field(description="Of the data, as `37%`.")
+    fault: str | None = Field(
+        description="What can't be read: such reads of the volume fail. Null if nothing is known."
+    )
+
+
+class VolumeExtension(BaseModel):
+    """What Onecut tells of a volume beyond EVS."""
+
+    hydration: HydrationView | None = Field(description="Null when the volume needs nothing of the repository.")
+
+
 class VolumeView(UpdatedVolume):
     """A volume."""
 
@@ -263,6 +280,7 @@ class VolumeView(UpdatedVolume):
     user_id: str | None = None
     migstat: str | None = Field(default=None, serialization_alias="os-vol-mig-status-attr:migstat")
     name_id: str | None = Field(default=None, serialization_alias="os-vol-mig-status-attr:name_id")
+    onecut: VolumeExtension = Field(json_schema_extra={"x-onecut-extension": True})
 
 
 class CreatedVolumes(BaseModel):
@@ -421,6 +439,19 @@ def _view(request: Request, volume: Volume, tags_of_volume: dict[str, str]) -> V
         enterprise_project_id=volume.enterprise_project_id,
         iops=_performance(volume, volume.iops),
         throughput=_performance(volume, volume.throughput_mib),
+        onecut=VolumeExtension(hydration=_hydration(volume)),
+    )
+
+
+def _hydration(volume: Volume) -> HydrationView | None:
+    known = volume.hydration
+    if known is None:
+        return None
+    return HydrationView(
+        snapshot_id=known["snapshot_id"],
+        job_id=known["job_id"],
+        progress=f"{known['percent']}%",
+        fault=known["fault"],
     )
 
 

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, ForeignKey, String
+from sqlalchemy import BigInteger, ForeignKey, String, false
 from sqlalchemy.orm import Mapped, mapped_column
 
 from onecut.db.schema import Base
@@ -17,6 +17,9 @@ class EngineLayer(Base):
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("engine_layer.id"), index=True)
     """The layer below; None for a layer that stands on nothing."""
     size_bytes: Mapped[int] = mapped_column(BigInteger)
+    source_uri: Mapped[str | None] = mapped_column(String(1024))
+    """NBD URI of the image that is read where the layer has no data yet; None once it has all."""
+    source_size_bytes: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class EngineVolume(Base):
@@ -61,6 +64,8 @@ class EnginePoint(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     volume_id: Mapped[str] = mapped_column(String(36), index=True)
     layer_id: Mapped[str] = mapped_column(ForeignKey("engine_layer.id"), index=True)
+    adopted: Mapped[bool] = mapped_column(server_default=false())
+    """Whether its cut was concluded from the files after a crash, so that nobody vouches for what changed."""
 
 
 class EngineExport(Base):

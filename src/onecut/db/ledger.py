@@ -1,7 +1,8 @@
 """The `qemu` engine's ledger, kept in the database's engine tables."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 
 from sqlalchemy import ColumnElement, delete, exists, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -9,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from onecut.db.layers import EngineCut, EngineCutMember, EngineExport, EngineLayer, EnginePoint, EngineVolume
 from onecut.db.session import Database
 from onecut.engine.ledger import CutPlan, Holdings, Layer, PlannedMember, Point
-from onecut.engine.port import Cut, CutMember
+from onecut.engine.port import Cut, CutMember, ImageSource
 from onecut.errors import CannotCut
 
 
@@ -43,6 +44,13 @@ class DatabaseLedger:
         with self._database.reading() as session:
             return frozenset(session.scalars(select(EngineLayer.id).union(planned)))
 
+    def sources(self) -> Sequence[Layer]:
+        """Read the layers that have a source."""
+        with self._database.reading() as session:
+            return [
+                _layer(row) for row in session.scalars(select(EngineLayer).where(EngineLayer.source_uri.is_not(None)))
+            ]
+
     def top_layer(self, volume_id: str) -> Layer | None:
         """Read the layer that takes a volume's writes; None when there is no such volume."""
         with self._database.reading() as session:
@@ -59,7 +67,7 @@ class DatabaseLedger:
             row = session.get(EnginePoint, point_id)
             if row is None:
                 return None
-            return Point(row.id, row.volume_id, _layer(session.get_one(EngineLayer, row.layer_id)))
+            return Point(row.id, row.volume_id, _layer(session.get_one(EngineLayer, row.layer_id)), row.adopted)
 
     def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
         """Read the exports of volumes: for each export's id, the id of its volume."""
@@ -71,12 +79,11 @@ class DatabaseLedger:
         with self._database.reading() as session:
             return session.scalar(select(EngineExport.volume_id).where(EngineExport.id == export_id))
 
-    def add_volume(self, volume_id: str, top: Layer) -> None:
-        """Write down a new volume together with its top layer."""
+    def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:
+        """Write down a new volume with its new layers: each stands on the one before, the last is the top."""
         with self._database.writing() as session:
-            session.add(_row(top))
-            session.flush()  # the volume refers to it
-            session.add(EngineVolume(id=volume_id, top_layer_id=top.id))
+            _add_layers(session, layers)
+            session.add(EngineVolume(id=volume_id, top_layer_id=layers[-1].id))
 
     def remove_volume(self, volume_id: str) -> None:
         """Forget a volume. Its top layer stays until `remove_layer`."""
@@ -148,14 +155,20 @@ class DatabaseLedger:
             session.flush()
             return _plan(session, cut)
 
-    def finish_cut(self, cut_id: str, *, taken_at: datetime, prepare_ms: float, pause_ms: float) -> Cut:
+    def finish_cut(
+        self, cut_id: str, *, taken_at: datetime, prepare_ms: float, pause_ms: float, adopted: bool = False
+    ) -> Cut:
         """Turn a plan into points and new tops, all in one transaction."""
         with self._database.writing() as session:
             cut = session.get_one(EngineCut, cut_id)
             members = _plan(session, cut).members
             for member in members:
-                session.add(EnginePoint(id=member.point_id, volume_id=member.volume_id, layer_id=member.layer.id))
-            _switch(session, {member.volume_id: member.overlay for member in members})
+                session.add(
+                    EnginePoint(
+                        id=member.point_id, volume_id=member.volume_id, layer_id=member.layer.id, adopted=adopted
+                    )
+                )
+            _switch(session, {member.volume_id: [member.overlay] for member in members})
             cut.taken_at, cut.prepare_ms, cut.pause_ms = taken_at, prepare_ms, pause_ms
             return _finished(session, cut)
 
@@ -182,10 +195,17 @@ class DatabaseLedger:
             session.execute(delete(EngineCutMember).where(EngineCutMember.cut_id.in_(over)))
             session.execute(delete(EngineCut).where(EngineCut.id.in_(over)))
 
-    def switch_tops(self, tops: Mapping[str, Layer]) -> None:
-        """Write down new layers and make each the top of its volume, all in one transaction."""
+    def switch_tops(self, layers: Mapping[str, Sequence[Layer]]) -> None:
+        """Write down new layers for volumes, as `add_volume` does, all in one transaction."""
         with self._database.writing() as session:
-            _switch(session, tops)
+            _switch(session, layers)
+
+    def forget_source(self, layer_id: str) -> None:
+        """Write down that a layer needs its source no more."""
+        with self._database.writing() as session:
+            session.execute(
+                update(EngineLayer).where(EngineLayer.id == layer_id).values(source_uri=None, source_size_bytes=None)
+            )
 
     def absorb(self, layer_id: str) -> None:
         """Write down that a layer's data now lies in its parent too: points and children move there."""
@@ -206,11 +226,22 @@ class DatabaseLedger:
 
 
 def _layer(row: EngineLayer) -> Layer:
-    return Layer(row.id, row.parent_id, row.size_bytes)
+    source = None
+    if row.source_uri is not None and row.source_size_bytes is not None:
+        source = ImageSource(row.source_uri, row.source_size_bytes)
+    return Layer(row.id, row.parent_id, row.size_bytes, source)
+
+
+def _add_layers(session: Session, layers: Iterable[Layer]) -> None:
+    session.add_all(_row(layer) for layer in layers)
+    session.flush()  # a volume will refer to them
 
 
 def _row(layer: Layer) -> EngineLayer:
-    return EngineLayer(id=layer.id, parent_id=layer.parent_id, size_bytes=layer.size_bytes)
+    row = EngineLayer(id=layer.id, parent_id=layer.parent_id, size_bytes=layer.size_bytes)
+    if layer.source is not None:
+        row.source_uri, row.source_size_bytes = layer.source.uri, layer.source.size_bytes
+    return row
 
 
 def _locked_volumes(session: Session, volume_ids: Collection[str]) -> Sequence[EngineVolume]:
@@ -219,11 +250,10 @@ def _locked_volumes(session: Session, volume_ids: Collection[str]) -> Sequence[E
     ).all()
 
 
-def _switch(session: Session, tops: Mapping[str, Layer]) -> None:
-    session.add_all(_row(top) for top in tops.values())
-    session.flush()  # the volumes refer to them
-    for volume in _locked_volumes(session, tops):
-        volume.top_layer_id = tops[volume.id].id
+def _switch(session: Session, layers: Mapping[str, Sequence[Layer]]) -> None:
+    _add_layers(session, chain.from_iterable(layers.values()))
+    for volume in _locked_volumes(session, layers):
+        volume.top_layer_id = layers[volume.id][-1].id
 
 
 def _pairs(

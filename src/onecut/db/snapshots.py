@@ -3,9 +3,10 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
+from onecut.db.archives import Archive
 from onecut.db.schema import Base
 
 
@@ -27,6 +28,8 @@ class SnapshotGroup(Base):
     """How many members it was made with; fewer are there when some were deleted alone."""
     cut: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     """When the cut was, and how long it took and held writes; None until it is done."""
+    digest: Mapped[str | None] = mapped_column(String(64))
+    """Of the group's manifest in the repository, in hexadecimal digits; None until all members are archived."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 
@@ -59,5 +62,15 @@ class Snapshot(Base):
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
     cut: Mapped[dict[str, Any] | None] = mapped_column(default=None)
     """When the cut was, and how long it held writes to this volume; None until it is done."""
+    point: Mapped[str] = mapped_column(String(8), default="none")
+    """Whether the engine has its point: `none` before the cut, `held`, `leaving` while it is given up, `gone`."""
+    fault: Mapped[str | None] = mapped_column(Text)
+    """What is known to be damaged of it in the repository; None while nothing is."""
+    retention_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When it is deleted by itself; None for one that stays."""
+    instant_access_retention_at: Mapped[datetime | None] = mapped_column(index=True)
+    """When Instant Snapshot Restore is switched off by itself."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
+
+    archive: Mapped[Archive | None] = relationship(lazy="selectin")

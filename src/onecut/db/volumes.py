@@ -1,8 +1,9 @@
 """Volumes and their attachments."""
 
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, UniqueConstraint
+from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from onecut.db.schema import Base
@@ -33,6 +34,8 @@ class Volume(Base):
     throughput_mib: Mapped[int | None]
     fault: Mapped[str | None] = mapped_column(Text)
     """Why the engine can't open the data; None while it can, and for a volume that was never made."""
+    hydration: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    """How far a restored volume is filled, and by which job; None when it needs nothing of the repository."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -41,14 +41,23 @@ def mergeable(holdings: Holdings) -> Iterator[Layer]:
 
     The lower one must have no point and no second child, or its data would still be wanted by itself. The upper
     one must be frozen: merging a top under writes has no end of its own, and the next cut freezes it anyway. So a
-    volume keeps at most one layer that is merged later than it could be: the one below its top.
+    volume keeps at most one layer that is merged later than it could be: the one below its top. And none below may
+    have a source: a merge stops the layers' I/O for a moment, which can't be had while a read waits for the source.
     """
     children = Counter(layer.parent_id for layer in holdings.layers.values())
     tops, pointed = set(holdings.tops.values()), set(holdings.points.values())
     gone = {layer.id for layer in needless(holdings)}
     for layer in holdings.layers.values():
         lower = layer.parent_id
-        if lower is None or lower in pointed or children[lower] != 1:
+        if lower is None or lower in pointed or children[lower] != 1 or source_below(holdings.layers, lower):
             continue
         if layer.id not in tops and layer.id not in gone:
             yield layer
+
+
+def source_below(layers: Mapping[str, Layer], layer_id: str) -> Layer | None:
+    """Find the layer with a source that a layer stands on, or is; None if all its data is here."""
+    layer = layers[layer_id]
+    while layer.parent_id is not None:
+        layer = layers[layer.parent_id]
+    return layer if layer.source is not None else None

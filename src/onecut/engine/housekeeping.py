@@ -10,26 +10,33 @@ the daemon copies the upper into the lower, then the ledger moves the upper's po
 has become needless. While it is copied the upper has another root above it than the volumes' tops, so no cut,
 rollback or export waits for a merge; an act that builds on one of the two layers itself cancels the merge, which
 begins again later.
+
+Exports to readers that nobody uses any more are ended here too, before the layers they serve are looked at.
 """
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Final
 
 import structlog
 
 from onecut.engine.files import LayerFiles
 from onecut.engine.forest import mergeable, needless
 from onecut.engine.gate import Gate
-from onecut.engine.ledger import Layer, Ledger, Point
+from onecut.engine.hydration import Hydration
+from onecut.engine.ledger import Holdings, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes, new_layer_id
+from onecut.engine.readings import Readings
 from onecut.errors import EngineDown, EngineFull, VolumeUnusable
 
-PAUSE_S = 0.1
+PAUSE_S: Final = 0.1
 """Before each look. Acts come in bursts, and whoever asked for one waits for its end: not the time to read the whole
 ledger."""
+AGAIN_S: Final = 2.0
+"""Pause before another look at what could not be ended because a read waits for its source."""
 
 log = structlog.get_logger(__name__)
 
@@ -59,8 +66,18 @@ class Merge:
 class Housekeeping:
     """Removes, merges and sweeps layers; acts say here what they are building with."""
 
-    def __init__(self, ledger: Ledger, files: LayerFiles, gate: Gate, *, merge_bytes_per_s: int) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        files: LayerFiles,
+        gate: Gate,
+        *,
+        readings: Readings,
+        hydration: Hydration,
+        merge_bytes_per_s: int,
+    ) -> None:
         self._ledger, self._files, self._gate = ledger, files, gate
+        self._readings, self._hydration = readings, hydration
         self._merge_bytes_per_s = merge_bytes_per_s
         self._due = asyncio.Event()
         # Held while the ledger is read and a conclusion drawn from it: "nobody needs this", or "I build on this".
@@ -128,7 +145,7 @@ class Housekeeping:
 
     async def sweep(self, nodes: Nodes) -> None:
         """Remove nodes, empty files and jobs that the ledger does not know and nobody is making."""
-        makings, opened = await nodes.makings(), await nodes.layers()
+        makings, opened, sources = await nodes.makings(), await nodes.layers(), await nodes.sources()
         files = await asyncio.to_thread(self._files.ids)
         # In this order: what was listed above and is not being made any more is in the ledger by now, or is waste.
         making = frozenset(self._making)
@@ -137,6 +154,10 @@ class Housekeeping:
             if layer_id not in making:
                 await nodes.end_making(layer_id)
         used = {found for found in reversed(opened) if found not in known and not await nodes.close(found)}
+        fed = making | {layer.id for layer in await asyncio.to_thread(self._ledger.sources)}
+        for layer_id in sources:
+            if layer_id not in fed:
+                await nodes.close_source(layer_id)
         for layer_id in files:
             if layer_id not in known and layer_id not in used:
                 await asyncio.to_thread(self._remove_waste, layer_id)
@@ -152,14 +173,23 @@ class Housekeeping:
             holdings = await asyncio.to_thread(self._ledger.holdings)
             held = {layer_id for layer_id, holders in self._held.items() if holders > 0}
             waste = needless(holdings, held)
+        await self._stop_readers(nodes, holdings, waste)
         used: set[str | None] = set()
         for layer in waste:
             if layer.id in used or not await nodes.close(layer.id):
                 used.add(layer.parent_id)
                 continue
+            if layer.source is not None:
+                await nodes.close_source(layer.id)
             await asyncio.to_thread(self._files.remove, layer.id)
             await asyncio.to_thread(self._ledger.remove_layer, layer.id)
             log.info("layer_removed", layer_id=layer.id)
+
+    async def _stop_readers(self, nodes: Nodes, holdings: Holdings, waste: Sequence[Layer]) -> None:
+        stopped = [await self._hydration.give_up(layer.id) for layer in waste if layer.source is not None]
+        ended = await self._readings.end_unused(nodes, holdings, {layer.id for layer in waste})
+        if not (all(stopped) and ended):
+            asyncio.get_running_loop().call_later(AGAIN_S, self._due.set)
 
     async def _merge_next(self, nodes: Nodes) -> bool:
         async with self._deciding:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from onecut.engine.port import Cut
+from onecut.engine.port import Cut, ImageSource
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class Layer:
     id: str
     parent_id: str | None
     size_bytes: int
+    source: ImageSource | None = None
+    """What is read where the layer has no data yet; such a layer has no parent."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,8 @@ class Point:
     id: str
     volume_id: str
     layer: Layer
+    adopted: bool
+    """Whether nobody saw its cut being made: it was concluded from the files, after a crash."""
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,10 @@ class Ledger(Protocol):
         """Read the ids of all layers, those of the overlays of planned cuts included."""
         ...
 
+    def sources(self) -> Sequence[Layer]:
+        """Read the layers that have a source."""
+        ...
+
     def top_layer(self, volume_id: str) -> Layer | None:
         """Read the layer that takes a volume's writes; None when there is no such volume."""
         ...
@@ -97,8 +105,8 @@ class Ledger(Protocol):
         """Read which volume an export serves; None when there is no such export."""
         ...
 
-    def add_volume(self, volume_id: str, top: Layer) -> None:
-        """Write down a new volume together with its top layer."""
+    def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:
+        """Write down a new volume with its new layers: each stands on the one before, the last is the top."""
         ...
 
     def remove_volume(self, volume_id: str) -> None:
@@ -142,7 +150,9 @@ class Ledger(Protocol):
         """
         ...
 
-    def finish_cut(self, cut_id: str, *, taken_at: datetime, prepare_ms: float, pause_ms: float) -> Cut:
+    def finish_cut(
+        self, cut_id: str, *, taken_at: datetime, prepare_ms: float, pause_ms: float, adopted: bool = False
+    ) -> Cut:
         """Turn a plan into points and new tops, all in one transaction."""
         ...
 
@@ -154,8 +164,12 @@ class Ledger(Protocol):
         """Forget points, and the cuts that have none left."""
         ...
 
-    def switch_tops(self, tops: Mapping[str, Layer]) -> None:
-        """Write down new layers and make each the top of its volume, all in one transaction."""
+    def switch_tops(self, layers: Mapping[str, Sequence[Layer]]) -> None:
+        """Write down new layers for volumes, as `add_volume` does, all in one transaction."""
+        ...
+
+    def forget_source(self, layer_id: str) -> None:
+        """Write down that a layer needs its source no more."""
         ...
 
     def absorb(self, layer_id: str) -> None:

@@ -1,15 +1,22 @@
 """An engine that keeps everything in the process's memory, for tests and trials."""
 
-from collections.abc import Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
-from onecut.engine.port import Cut, CutMember, EngineHealth
-from onecut.errors import CannotCut, EngineError, VolumeUnusable
-from onecut.units import KiB
+from onecut.engine.extents import ZERO
+from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Source
+from onecut.errors import CannotCut, EngineError, NoChangeList, VolumeUnusable
+from onecut.nbd.client import BASE_ALLOCATION, NbdClient
+from onecut.nbd.errors import NbdError
+from onecut.units import KiB, MiB
 
 _PAGE_BYTES: Final = 4 * KiB
+_FETCHED_BYTES: Final = 1 * MiB
 
 
 @dataclass
@@ -18,10 +25,32 @@ class Image:
 
     size_bytes: int
     pages: dict[int, bytes] = field(default_factory=dict)
+    base_id: str | None = None
+    """The point that it began as."""
 
-    def copy(self, size_bytes: int) -> "Image":
+    def copy(self, size_bytes: int, base_id: str | None = None) -> "Image":
         """Make an independent image with the same content, at least *size_bytes* long."""
-        return Image(max(size_bytes, self.size_bytes), dict(self.pages))
+        return Image(max(size_bytes, self.size_bytes), dict(self.pages), base_id)
+
+    def extents(self, base: "Image | None") -> Sequence[Extent]:
+        """Say what the image holds, and what of it is as in *base*."""
+        unchanged_pages = 0 if base is None else base.size_bytes // _PAGE_BYTES
+
+        def kind(page: int) -> ExtentKind:
+            content = self.pages.get(page, bytes(_PAGE_BYTES))
+            if base is not None and page < unchanged_pages and content == base.pages.get(page, bytes(_PAGE_BYTES)):
+                return ExtentKind.UNCHANGED
+            return ExtentKind.DATA if any(content) else ExtentKind.ZERO
+
+        # Pages that nobody wrote need no look: between two of these edges all pages are of one kind.
+        end = self.size_bytes // _PAGE_BYTES
+        written = self.pages.keys() | (set() if base is None else base.pages.keys())
+        edges = {0, unchanged_pages, *written, *(page + 1 for page in written)}
+        begins = [next(run) for _, run in groupby(sorted(edge for edge in edges if edge < end), kind)]
+        return [
+            Extent(first * _PAGE_BYTES, (next_first - first) * _PAGE_BYTES, kind(first))
+            for first, next_first in pairwise([*begins, end])
+        ]
 
     def read(self, offset: int, length: int) -> bytes:
         """Read bytes; raise ValueError beyond the end."""
@@ -46,6 +75,34 @@ class Image:
             raise ValueError(f"{length} bytes at {offset} are not inside of {self.size_bytes}")
 
 
+class ImageReader:
+    """Fulfils `onecut.engine.port.PointReader`."""
+
+    def __init__(self, image: Image) -> None:
+        self.size_bytes = image.size_bytes
+        self._image = image
+
+    def readinto(self, buffer: bytearray | memoryview, offset: int) -> None:
+        """See `PointReader.readinto`."""
+        with memoryview(buffer) as view:
+            view[:] = self._image.read(offset, len(view))
+
+    def close(self) -> None:
+        """See `PointReader.close`."""
+
+
+class OpenImage:
+    """Fulfils `onecut.engine.port.OpenPoint`."""
+
+    def __init__(self, image: Image) -> None:
+        self.size_bytes = image.size_bytes
+        self._image = image
+
+    def reader(self) -> ImageReader:
+        """See `OpenPoint.reader`."""
+        return ImageReader(self._image)
+
+
 @dataclass(frozen=True)
 class _Point:
     volume_id: str
@@ -53,7 +110,11 @@ class _Point:
 
 
 class MemoryEngine:
-    """Fulfils `onecut.engine.port.Engine`. Nothing outlives the process, and an export's URI opens nothing."""
+    """
+    Fulfils `onecut.engine.port.Engine`. Nothing outlives the process, and an export's URI opens nothing.
+
+    Images are read at once and whole, so no volume is ever being hydrated.
+    """
 
     max_members = 64
 
@@ -74,12 +135,11 @@ class MemoryEngine:
         """See `Engine.health`."""
         return EngineHealth(ready=True, detail="volumes are kept in memory", unusable={})
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
         """See `Engine.create_volume`."""
-        if volume_id in self._volumes:
-            return
-        source = Image(size_bytes) if source_point_id is None else self._point(source_point_id).image
-        self._volumes[volume_id] = source.copy(size_bytes)
+        if volume_id not in self._volumes:
+            begun = Image(size_bytes) if source is None else await self._begun(source, size_bytes)
+            self._volumes[volume_id] = begun
 
     async def delete_volume(self, volume_id: str) -> None:
         """See `Engine.delete_volume`."""
@@ -120,7 +180,8 @@ class MemoryEngine:
                 raise CannotCut(f"there is a point {point_id} already")
         for volume_id, point_id in points.items():
             image = self._volumes[volume_id]
-            self._points[point_id] = _Point(volume_id, image.copy(image.size_bytes))
+            self._points[point_id] = _Point(volume_id, image.copy(image.size_bytes, image.base_id))
+            image.base_id = point_id
         members = [CutMember(volume_id, point_id, pause_ms=0.0) for volume_id, point_id in sorted(points.items())]
         cut = Cut(id=cut_id, taken_at=self._clock.now(), prepare_ms=0.0, pause_ms=0.0, members=members)
         self._cuts[cut_id] = cut
@@ -138,15 +199,39 @@ class MemoryEngine:
             if not any(member.point_id in self._points for member in cut.members):
                 del self._cuts[cut.id]
 
-    async def roll_back(self, points: Mapping[str, str]) -> None:
+    async def roll_back(self, sources: Mapping[str, Source]) -> None:
         """See `Engine.roll_back`."""
-        for volume_id, point_id in points.items():
-            self._volume(volume_id)
+        begun = {}
+        for volume_id, source in sources.items():
+            size_bytes = self._volume(volume_id).size_bytes
             self._require_detached(volume_id)
-            if self._point(point_id).volume_id != volume_id:
-                raise VolumeUnusable(f"point {point_id} is not of volume {volume_id}")
-        for volume_id, point_id in points.items():
-            self._volumes[volume_id] = self._point(point_id).image.copy(self._volumes[volume_id].size_bytes)
+            if not isinstance(source, ImageSource) and self._point(source.point_id).volume_id != volume_id:
+                raise VolumeUnusable(f"point {source.point_id} is not of volume {volume_id}")
+            begun[volume_id] = await self._begun(source, size_bytes)
+        self._volumes.update(begun)
+
+    async def hydrate(self, volume_id: str, *, on_progress: Callable[[int, int], None]) -> None:
+        """See `Engine.hydrate`."""
+
+    async def images(self) -> frozenset[str]:
+        """See `Engine.images`."""
+        return frozenset()
+
+    @asynccontextmanager
+    async def open_point(self, point_id: str) -> AsyncIterator[OpenImage]:
+        """See `Engine.open_point`."""
+        yield OpenImage(self._point(point_id).image)
+
+    async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
+        """See `Engine.extents`."""
+        image = self._point(point_id).image
+        if since is None:
+            return image.extents(None)
+        if since not in self._points:
+            raise NoChangeList(f"there is no point {since}")
+        if image.base_id != since:
+            raise NoChangeList(f"point {since} is not the one just below point {point_id}")
+        return image.extents(self._points[since].image)
 
     def write(self, volume_id: str, offset: int, data: bytes) -> None:
         """Write to a volume, as a client would."""
@@ -155,6 +240,11 @@ class MemoryEngine:
     def read(self, volume_id: str, offset: int, length: int) -> bytes:
         """Read from a volume, as a client would."""
         return self._volume(volume_id).read(offset, length)
+
+    async def _begun(self, source: Source, size_bytes: int) -> Image:
+        if isinstance(source, ImageSource):
+            return await asyncio.to_thread(_fetched, source, size_bytes)
+        return self._point(source.point_id).image.copy(size_bytes, source.point_id)
 
     def _volume(self, volume_id: str) -> Image:
         try:
@@ -171,3 +261,20 @@ class MemoryEngine:
     def _require_detached(self, volume_id: str) -> None:
         if volume_id in self._exports.values():
             raise EngineError(f"volume {volume_id} is exported")
+
+
+def _fetched(source: ImageSource, size_bytes: int) -> Image:
+    image = Image(max(size_bytes, source.size_bytes))
+    try:
+        with NbdClient.connect(source.uri) as client:
+            for extent in client.block_status(0, source.size_bytes, BASE_ALLOCATION):
+                if not extent.flags & ZERO:
+                    _fetch(client, image, extent.offset, extent.offset + extent.length)
+    except NbdError as problem:
+        raise EngineError(f"the image {source.uri} can't be read: {problem}") from problem
+    return image
+
+
+def _fetch(client: NbdClient, image: Image, begin: int, end: int) -> None:
+    for offset in range(begin, end, _FETCHED_BYTES):
+        image.write(offset, client.read(offset, min(_FETCHED_BYTES, end - offset)))

@@ -2,13 +2,14 @@
 The daemon's block graph: one node for each layer, named ``oc-`` and the layer's id, and the exports above the tops.
 
 The graph follows the ledger. A layer's node is opened with its parent named explicitly; what the file's header says
-of a backing file is for people with `qemu-img` only.
+of a backing file is for people with `qemu-img` only. A layer with a source stands on an NBD client's node, named
+``src-`` and the layer's id; whoever reads layers from outside gets an export of its own, named ``read-`` and so on.
 """
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,14 +18,30 @@ import structlog
 from onecut.engine.files import LayerFiles
 from onecut.engine.ledger import Layer, PlannedMember
 from onecut.engine.monitor import DaemonRefused, Monitor, refusal
+from onecut.engine.port import ImageSource
 from onecut.engine.template import Template
 from onecut.errors import Misconfigured
+from onecut.nbd.address import TcpAddress, parse_uri
+from onecut.nbd.client import NbdClient
+from onecut.nbd.errors import NbdError
 from onecut.units import KiB
 
 CLUSTER_BYTES: Final = 128 * KiB
 """With extended L2 entries a cluster has 32 parts of 4 KiB; `docs/decisions/0003-layers.md` has the measurement."""
 
+RECONNECT_S: Final = 2**32 - 1
+"""
+For so long a read waits for an image's server that went away: the longest the daemon allows, some 136 years.
+
+It tries again after 1, 2, 4, 8 and then every 16 s (QEMU, nbd/client-connection.c).
+"""
+
+ANSWER_S: Final = 5.0
+"""How long an image's server may take to greet us before its image is opened."""
+
 _PREFIX = "oc-"
+_FILE, _SOURCE = "file-", "src-"
+_READING = "read-"
 _CREATE, _MERGE = "create-", "merge-"
 
 log = structlog.get_logger(__name__)
@@ -61,7 +78,7 @@ class Nodes:
         try:
             for direct, aio in ((True, "io_uring"), (True, "native"), (True, "threads"), (False, "threads")):
                 self._access = {"cache": {"direct": direct}, "aio": aio}
-                with contextlib.suppress(DaemonRefused):
+                with suppress(DaemonRefused):
                     await self.monitor.execute("blockdev-add", {"node-name": name, **self._file(probe)})
                     await self.monitor.execute("blockdev-del", {"node-name": name})
                     if not direct:
@@ -110,8 +127,16 @@ class Nodes:
             raise refusal(f"{path} could not be made: {problem}")
 
     async def open(self, layer: Layer, *, frozen: bool = False) -> None:
-        """Open a layer over its parent, which must be open."""
-        await self._add(layer, backing=None if layer.parent_id is None else _node(layer.parent_id), frozen=frozen)
+        """
+        Open a layer over its parent, which must be open, or over its source, which must answer.
+
+        A layer with a source is never opened read-only: what is fetched is written to it.
+        """
+        if layer.source is not None:
+            await self._open_source(layer.id, layer.source)
+            await self._add(layer, backing=_source(layer.id), frozen=False)
+        else:
+            await self._add(layer, backing=None if layer.parent_id is None else _node(layer.parent_id), frozen=frozen)
 
     async def open_alone(self, layer: Layer) -> None:
         """Open a layer over nothing yet, as `freeze` wants it."""
@@ -126,6 +151,20 @@ class Nodes:
                 log.warning("layer_in_use", layer_id=layer_id, problem=str(refused))
                 return False
         return True
+
+    async def cut_off(self, layer: Layer) -> None:
+        """Let a layer stand on nothing any more; what it lacks of its source must be zeros."""
+        options = {"node-name": _node(layer.id), "file": f"{_FILE}{layer.id}", **_layer_options(None, frozen=False)}
+        await self.monitor.execute("blockdev-reopen", {"options": [options]})
+
+    async def close_source(self, layer_id: str) -> None:
+        """Close a layer's source, unless it is in use or not there."""
+        with suppress(DaemonRefused):
+            await self.monitor.execute("blockdev-del", {"node-name": _source(layer_id)})
+
+    async def sources(self) -> Sequence[str]:
+        """List the layers whose sources are open."""
+        return [name.removeprefix(_SOURCE) for name in (await self._graph())[0] if name.startswith(_SOURCE)]
 
     async def freeze(self, members: Sequence[PlannedMember]) -> None:
         """Put each member's overlay over its layer, all at one instant, or none."""
@@ -181,8 +220,18 @@ class Nodes:
     async def end_making(self, layer_id: str) -> None:
         """Wait for the end of a making that nobody waits for any more, and let the daemon forget it."""
         await self.monitor.end_job(f"{_CREATE}{layer_id}")
-        with contextlib.suppress(DaemonRefused):  # its maker was faster
+        with suppress(DaemonRefused):  # its maker was faster
             await self.monitor.dismiss_job(f"{_CREATE}{layer_id}")
+
+    async def answers(self, layer: Layer) -> bool:
+        """Tell whether a layer's source can be opened now."""
+        if layer.source is None:
+            return True
+        try:
+            await asyncio.to_thread(_greet, layer.source)
+        except DaemonRefused:
+            return False
+        return True
 
     async def layers(self) -> dict[str, bool]:
         """
@@ -191,14 +240,8 @@ class Nodes:
         `query-named-block-nodes` would be the stable command. But it looks into each qcow2 node, and in 7.2 aborts
         the daemon (block/qcow2.c `qcow2_get_specific_info`, "Assertion `false' failed") when one is just being made.
         """
-        graph = await self.monitor.execute("x-debug-query-block-graph")
-        names = {node["id"]: node["name"] for node in graph["nodes"]}
-        standing = {names[edge["parent"]] for edge in graph["edges"] if edge["name"] == "backing"}
-        return {
-            name.removeprefix(_PREFIX): name in standing
-            for node in graph["nodes"]
-            if node["type"] == "block-driver" and (name := node["name"]).startswith(_PREFIX)
-        }
+        names, standing = await self._graph()
+        return {name.removeprefix(_PREFIX): name in standing for name in names if name.startswith(_PREFIX)}
 
     async def resize(self, layer_id: str, size_bytes: int) -> None:
         """Make a top layer so long."""
@@ -206,10 +249,7 @@ class Nodes:
 
     async def exports(self) -> dict[str, str]:
         """Read, for each export's id, the layer it serves."""
-        return {
-            found["id"].removeprefix(_PREFIX): found["node-name"].removeprefix(_PREFIX)
-            for found in await self.monitor.execute("query-block-exports")
-        }
+        return await self._exports(_PREFIX)
 
     async def export(self, export_id: str, layer_id: str) -> None:
         """Serve a layer to writers."""
@@ -226,16 +266,71 @@ class Nodes:
         """Stop serving; when this returns, all clients are gone. An export that is not there is no error."""
         await self.monitor.delete_export(f"{_PREFIX}{export_id}")
 
+    async def readings(self) -> dict[str, str]:
+        """Read, for the name of each export to readers, the layer it serves."""
+        return {f"{_READING}{found}": layer_id for found, layer_id in (await self._exports(_READING)).items()}
+
+    async def begin_reading(self, layer_id: str) -> str:
+        """Serve a layer to readers who may ask how deep its data lies, and return the export's name."""
+        name = f"{_READING}{secrets.token_hex(8)}"
+        arguments = {"type": "nbd", "id": name, "name": name, "node-name": _node(layer_id), "allocation-depth": True}
+        await self.monitor.execute("block-export-add", arguments)
+        return name
+
+    async def end_reading(self, name: str) -> None:
+        """
+        Stop serving a layer to readers.
+
+        The end of an export waits for all requests to its node, also those of other exports, and nothing else is
+        answered meanwhile (QEMU 7.2, block/block-backend.c `blk_remove_bs`). So if there is a source below it must
+        answer.
+        """
+        await self.monitor.delete_export(name)
+
+    async def _graph(self) -> tuple[Sequence[str], frozenset[str]]:
+        """Read the nodes' names in the order they were opened, and which of them stand on another."""
+        graph = await self.monitor.execute("x-debug-query-block-graph")
+        names = {node["id"]: node["name"] for node in graph["nodes"] if node["type"] == "block-driver"}
+        standing = frozenset(
+            names[edge["parent"]] for edge in graph["edges"] if edge["name"] == "backing" and edge["parent"] in names
+        )
+        return list(names.values()), standing
+
+    async def _exports(self, prefix: str) -> dict[str, str]:
+        return {
+            found["id"].removeprefix(prefix): found["node-name"].removeprefix(_PREFIX)
+            for found in await self.monitor.execute("query-block-exports")
+            if found["id"].startswith(prefix)
+        }
+
+    async def _open_source(self, layer_id: str, source: ImageSource) -> None:
+        """Open a layer's source, unless it is open; raise `DaemonRefused` if it does not answer or is too small."""
+        if layer_id in await self.sources():
+            return
+        # The daemon would do nothing else until a server that accepts, but does not greet, has greeted.
+        await asyncio.to_thread(_greet, source)
+        address = parse_uri(source.uri)
+        if isinstance(address, TcpAddress):
+            server = {"type": "inet", "host": address.host, "port": str(address.port)}
+        else:
+            server = {"type": "unix", "path": address.socket_path}
+        arguments = {
+            "node-name": _source(layer_id),
+            "driver": "nbd",
+            "server": server,
+            "export": address.export_name,
+            "reconnect-delay": RECONNECT_S,
+            "read-only": True,
+        }
+        await self.monitor.execute("blockdev-add", arguments)
+
     async def _add(self, layer: Layer, *, backing: str | None, frozen: bool) -> None:
         await self.monitor.execute(
             "blockdev-add",
             {
                 "node-name": _node(layer.id),
-                "driver": "qcow2",
-                "file": self._file(self.files.path(layer.id)),
-                "backing": backing,
-                "discard": "unmap",
-                "read-only": frozen,
+                "file": {"node-name": f"{_FILE}{layer.id}", **self._file(self.files.path(layer.id))},
+                **_layer_options(backing, frozen=frozen),
             },
         )
 
@@ -250,3 +345,21 @@ def new_layer_id() -> str:
 
 def _node(layer_id: str) -> str:
     return f"{_PREFIX}{layer_id}"
+
+
+def _source(layer_id: str) -> str:
+    return f"{_SOURCE}{layer_id}"
+
+
+def _layer_options(backing: str | None, *, frozen: bool) -> Options:
+    return {"driver": "qcow2", "backing": backing, "discard": "unmap", "read-only": frozen}
+
+
+def _greet(source: ImageSource) -> None:
+    try:
+        with NbdClient.connect(source.uri, timeout_s=ANSWER_S) as client:
+            found = client.size_bytes
+    except NbdError as problem:
+        raise DaemonRefused(f"the image {source.uri} can't be opened: {problem}") from problem
+    if found != source.size_bytes:
+        raise DaemonRefused(f"the image {source.uri} has {found} bytes, not {source.size_bytes}")

@@ -7,9 +7,11 @@ crash gets the same result, not a second one. An engine keeps its own record of 
 behind a point's id.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
+from enum import Enum
 from typing import Protocol
 
 
@@ -38,6 +40,85 @@ class Cut:
     pause_ms: float
     """The longest pause of any member."""
     members: Sequence[CutMember]
+
+
+@dataclass(frozen=True)
+class PointSource:
+    """A volume begins as a point, of whatever volume."""
+
+    point_id: str
+
+
+@dataclass(frozen=True)
+class ImageSource:
+    """
+    A volume begins as an image that an NBD server serves read-only, and never changes.
+
+    The server may go away and come back: reads of what the volume still lacks wait for it.
+    """
+
+    uri: str
+    """``nbd+unix:///NAME?socket=PATH`` or ``nbd://HOST:PORT/NAME``; stays valid until the volume is hydrated."""
+    size_bytes: int
+
+
+Source = PointSource | ImageSource
+"""What a volume's content comes from."""
+
+
+class ExtentKind(Enum):
+    """What is known of a range of a point."""
+
+    DATA = "data"
+    """It may hold anything."""
+    ZERO = "zero"
+    """It reads as zeros."""
+    UNCHANGED = "unchanged"
+    """It reads as the same range of the point that was compared with."""
+
+
+@dataclass(frozen=True)
+class Extent:
+    """One range of a point, in bytes."""
+
+    offset: int
+    length: int
+    kind: ExtentKind
+
+
+class PointReader(Protocol):
+    """One reader of a point; for one thread at a time."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The point's length."""
+        ...
+
+    def readinto(self, buffer: bytearray | memoryview, offset: int) -> None:
+        """
+        Fill *buffer* with what is at *offset*. Blocks.
+
+        Raises:
+            NbdError: The daemon was lost, or could not read. Open the point again.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the reader; a second time does nothing."""
+        ...
+
+
+class OpenPoint(Protocol):
+    """A point that is open for reading."""
+
+    @property
+    def size_bytes(self) -> int:
+        """The point's length."""
+        ...
+
+    def reader(self) -> PointReader:
+        """Make a reader of its own for each thread. Blocks; raises as `PointReader.readinto` does."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -82,11 +163,11 @@ class Engine(Protocol):
         """Say how the engine is. Never raises."""
         ...
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
         """
-        Make a volume of zeros, or one that begins as the point *source_point_id* (and is at least as large).
+        Make a volume of zeros, or one that begins as *source* (and is at least as large).
 
-        A volume of that id that is there already is left as it is.
+        It can be used at once; see `hydrate`. A volume of that id that is there already is left as it is.
         """
         ...
 
@@ -123,7 +204,8 @@ class Engine(Protocol):
             deadline_s: Seconds that the whole act may take before it is given up.
 
         Raises:
-            CannotCut: A member is unknown, unusable, or can't be frozen with the others. Nothing was touched.
+            CannotCut: A member is unknown, unusable, or can't be frozen with the others, or the source of a volume
+                that is being hydrated does not answer (see `hydrate`). No volume was touched.
             CutFailed: It was tried; the points already made are gone.
             OutcomeUnknown: The line broke after sending. Call `settle` before anything else.
         """
@@ -141,14 +223,64 @@ class Engine(Protocol):
         """
         ...
 
-    async def roll_back(self, points: Mapping[str, str]) -> None:
+    async def roll_back(self, sources: Mapping[str, Source]) -> None:
         """
-        Give volumes the content of points again: all of them, or none.
+        Give volumes the content of points or images: all of them, or none.
 
         Args:
-            points: For each volume's id, the id of a point of that volume. No volume has an export.
+            sources: For each volume's id, a point of that volume or an image. No volume has an export.
 
-        The volumes' present content is lost unless a point holds it. A volume keeps its size when it has grown
-        since the point; what lies beyond the point's end then reads as zeros.
+        The volumes' present content is lost unless a point holds it. A volume keeps its size when it is larger than
+        the source; what lies beyond the source's end then reads as zeros.
+        """
+        ...
+
+    async def hydrate(self, volume_id: str, *, on_progress: Callable[[int, int], None]) -> None:
+        """
+        Wait until a volume needs no image any more; at once if it needs none, or is not there.
+
+        Volumes are filled by the engine itself, in the background and from `start` on, whether anybody waits or not.
+        Until then they are used, cut, extended and deleted like any other. While an image's server does not answer,
+        reads of what is missing wait, and no cut of any volume is made.
+
+        Args:
+            volume_id: Who waits for several volumes calls this for each.
+            on_progress: Called with the bytes that were fetched and the bytes that the image holds in all, at the
+                beginning and whenever more was fetched.
+
+        Raises:
+            VolumeUnusable: The image's server refused some part of it. The rest was fetched; it is tried again in
+                the background, and the volume goes on as before.
+        """
+        ...
+
+    async def images(self) -> frozenset[str]:
+        """Tell which images are still needed, by their URIs; also by points whose volume is gone."""
+        ...
+
+    def open_point(self, point_id: str) -> AbstractAsyncContextManager[OpenPoint]:
+        """
+        Open a point for reading, by any number of threads, until the block ends.
+
+        The point stays readable until then, even if it is released meanwhile. When the daemon is lost the readers
+        fail, and the point must be opened again. What a crash of the service leaves open is closed at `start`.
+
+        Raises:
+            VolumeUnusable: There is no such point, or it can't be opened.
+        """
+        ...
+
+    async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
+        """
+        Tell what a point holds, in the order of offsets, without gap or overlap, to the point's end.
+
+        Args:
+            point_id: The point.
+            since: None, or a point to compare with: what was not written since is `UNCHANGED`. What was written
+                with the same bytes is not; beyond that point's end nothing is.
+
+        Raises:
+            NoChangeList: The two are not neighbours in one chain of layers, or one of them was adopted after a crash.
+            VolumeUnusable: There is no point *point_id*, or it can't be opened.
         """
         ...

@@ -6,7 +6,8 @@ A volume is a chain of qcow2 layers whose top takes the writes; a cut puts a new
 
 The parts: `qsd` is the process, `monitor` the line to it, `nodes` its graph, `files` the folder, `forest` what
 follows from the layers' family tree, `recovery` what comes after a crash, `housekeeping` what is freed in the
-background, `gate` who may act now.
+background, `hydration` what is fetched in the background, `readings` who reads points, `extents` what points hold,
+`gate` who may act now.
 """
 
 import asyncio
@@ -16,25 +17,29 @@ import os
 import re
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Collection, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 from weakref import WeakValueDictionary
 
 import structlog
 
 from onecut.clock import Clock
+from onecut.engine.extents import content
 from onecut.engine.files import LayerFiles
 from onecut.engine.gate import Gate
 from onecut.engine.housekeeping import Housekeeping
+from onecut.engine.hydration import Hydration
 from onecut.engine.ledger import CutPlan, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes
-from onecut.engine.port import Cut, EngineHealth
+from onecut.engine.port import Cut, EngineHealth, Extent, ImageSource, Source
 from onecut.engine.qsd import StorageDaemon
-from onecut.engine.recovery import recover, settle
+from onecut.engine.readings import Readings
+from onecut.engine.recovery import recover, reopen, settle
+from onecut.engine.together import all_of
 from onecut.errors import (
     CannotCut,
     CutFailed,
@@ -42,6 +47,7 @@ from onecut.errors import (
     EngineError,
     EngineFull,
     Misconfigured,
+    NoChangeList,
     OutcomeUnknown,
     VolumeUnusable,
 )
@@ -52,15 +58,19 @@ from onecut.units import MiB
 MERGE_BYTES_PER_S: Final = 64 * MiB
 """Default speed limit of a merge: a tenth of what one SATA SSD moves, so that clients do not feel it."""
 
+HYDRATE_BYTES_PER_S: Final = 512 * MiB
+"""Default speed limit of hydration: what one SATA SSD moves; until a restored volume is filled, it is not safe."""
+
 RESTART_MEMORY_S: Final = 60.0
 RESTART_PAUSE_LIMIT_S: Final = 30.0
 """A daemon that died once in a minute is started at once; each further time it waits twice as long, up to this."""
 
+MEND_PAUSE_S: Final = 1.0
+"""Pause between questions to an image's server that did not answer when the daemon was started."""
+
 _ID = re.compile(r"[0-9A-Za-z][0-9A-Za-z-]{0,35}")
 
 log = structlog.get_logger(__name__)
-
-T = TypeVar("T")
 
 
 class Deadline:
@@ -68,11 +78,11 @@ class Deadline:
 
     def __init__(self, after_s: float) -> None:
         self.after_s = after_s
-        self._at = asyncio.get_running_loop().time() + after_s
+        self.at = asyncio.get_running_loop().time() + after_s
 
     def limit(self) -> asyncio.Timeout:
         """Raise TimeoutError in the block when the moment comes."""
-        return asyncio.timeout_at(self._at)
+        return asyncio.timeout_at(self.at)
 
 
 class QemuEngine:
@@ -86,6 +96,7 @@ class QemuEngine:
         clock: Tells when a cut was taken.
         program: The daemon's program.
         merge_bytes_per_s: Speed limit of merges in the background.
+        hydrate_bytes_per_s: Speed limit of all hydrations in the background, together.
     """
 
     max_members = 64
@@ -99,13 +110,29 @@ class QemuEngine:
         clock: Clock,
         program: str = "qemu-storage-daemon",
         merge_bytes_per_s: int = MERGE_BYTES_PER_S,
+        hydrate_bytes_per_s: int = HYDRATE_BYTES_PER_S,
     ) -> None:
         self._ledger, self._clock = ledger, clock
         self._data_dir, self._run_dir = data_dir.absolute(), run_dir.absolute()
         self._files = LayerFiles(self._data_dir / "layers")
         self._daemon = StorageDaemon(program, self._run_dir, self._data_dir / "qsd.log")
         self._gate = Gate()
-        self._housekeeping = Housekeeping(ledger, self._files, self._gate, merge_bytes_per_s=merge_bytes_per_s)
+        self._readings = Readings(self._daemon.nbd_socket)
+        self._hydration = Hydration(
+            ledger,
+            self._gate,
+            self._readings,
+            bytes_per_s=hydrate_bytes_per_s,
+            on_filled=lambda: self._housekeeping.wake(),  # noqa: PLW0108 - it is made below
+        )
+        self._housekeeping = Housekeeping(
+            ledger,
+            self._files,
+            self._gate,
+            readings=self._readings,
+            hydration=self._hydration,
+            merge_bytes_per_s=merge_bytes_per_s,
+        )
         self._volume_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._lock_file: int | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -125,6 +152,7 @@ class QemuEngine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._hydration.close()
         await self._gate.shut("the service is stopping")
         if nodes is not None:
             await nodes.monitor.close()
@@ -147,25 +175,18 @@ class QemuEngine:
             unusable={volume: nodes.broken[top] for volume, top in tops.items() if top in nodes.broken},
         )
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source_point_id: str | None = None) -> None:
+    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
         """See `Engine.create_volume`."""
         async with AsyncExitStack() as stack:
             nodes = await stack.enter_async_context(self._alone_with([volume_id]))
             if await asyncio.to_thread(self._ledger.top_layer, volume_id) is not None:
                 return
-            parent = None
-            if source_point_id is not None:
-                point = await stack.enter_async_context(self._housekeeping.building_on(nodes, source_point_id))
-                parent = point.layer
-            (layer_id,) = stack.enter_context(self._housekeeping.making(1))
-            top = Layer(
-                layer_id,
-                None if parent is None else parent.id,
-                size_bytes if parent is None else max(size_bytes, parent.size_bytes),
-            )
-            await self._lay(nodes, [top])
+            base = None if source is None else await self._base(nodes, stack, source)
+            layers = self._planned(stack, base, size_bytes)
+            await self._lay(nodes, [layers])
             await self._reached("laid")
-            await asyncio.to_thread(self._ledger.add_volume, volume_id, top)
+            await asyncio.to_thread(self._ledger.add_volume, volume_id, layers)
+            await self._hydration.go_on(nodes)
 
     async def delete_volume(self, volume_id: str) -> None:
         """See `Engine.delete_volume`."""
@@ -256,27 +277,92 @@ class QemuEngine:
         await asyncio.to_thread(self._ledger.remove_points, point_ids)
         self._housekeeping.wake()
 
-    async def roll_back(self, points: Mapping[str, str]) -> None:
+    async def roll_back(self, sources: Mapping[str, Source]) -> None:
         """See `Engine.roll_back`."""
         async with AsyncExitStack() as stack:
-            nodes = await stack.enter_async_context(self._alone_with(points))
-            await self._require_detached(points)
-            present = {volume_id: await self._known_top(volume_id) for volume_id in points}
-            bases = {
-                volume_id: await stack.enter_async_context(self._housekeeping.building_on(nodes, point_id))
-                for volume_id, point_id in points.items()
-            }
+            nodes = await stack.enter_async_context(self._alone_with(sources))
+            await self._require_detached(sources)
+            present = {volume_id: await self._known_top(volume_id) for volume_id in sources}
+            bases = {volume_id: await self._base(nodes, stack, source) for volume_id, source in sources.items()}
             _require_own(bases)
-            new_ids = stack.enter_context(self._housekeeping.making(len(points)))
-            tops = {
-                volume_id: Layer(new_id, base.layer.id, max(base.layer.size_bytes, present[volume_id].size_bytes))
-                for (volume_id, base), new_id in zip(bases.items(), new_ids, strict=True)
+            layers = {
+                volume_id: self._planned(stack, base, present[volume_id].size_bytes)
+                for volume_id, base in bases.items()
             }
-            await self._lay(nodes, tops.values())
+            await self._lay(nodes, layers.values())
             await self._reached("laid")
-            await asyncio.to_thread(self._ledger.switch_tops, tops)
+            await asyncio.to_thread(self._ledger.switch_tops, layers)
             await self._reached("switched")
+            await self._hydration.go_on(nodes)
         self._housekeeping.wake()
+
+    async def hydrate(self, volume_id: str, *, on_progress: Callable[[int, int], None]) -> None:
+        """See `Engine.hydrate`."""
+        await self._hydration.wait(volume_id, on_progress)
+
+    async def images(self) -> frozenset[str]:
+        """See `Engine.images`."""
+        layers = await asyncio.to_thread(self._ledger.sources)
+        return frozenset(layer.source.uri for layer in layers if layer.source is not None)
+
+    @asynccontextmanager
+    async def open_point(self, point_id: str) -> AsyncIterator["ServedPoint"]:
+        """See `Engine.open_point`."""
+        async with AsyncExitStack() as stack:
+            async with self._gate.act() as nodes:
+                point = await stack.enter_async_context(self._housekeeping.building_on(nodes, point_id))
+                uri = await stack.enter_async_context(self._readings.of(nodes, point.layer.id))
+            yield ServedPoint(point.layer.size_bytes, uri)
+
+    async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
+        """See `Engine.extents`."""
+        async with self.open_point(point_id) as opened:
+            # While it is open its layer is not merged with the one below.
+            base_bytes = 0 if since is None else await self._comparable_bytes(point_id, since)
+            try:
+                return await asyncio.to_thread(_content, opened, base_bytes)
+            except ConnectionLost as lost:
+                raise EngineDown(f"the daemon was lost while point {point_id} was looked at: {lost}") from lost
+            except NbdError as problem:
+                raise VolumeUnusable(f"point {point_id} can't be read: {problem}") from problem
+
+    async def _comparable_bytes(self, point_id: str, since: str) -> int:
+        """Say how much of a point may be unchanged since another; raise `NoChangeList` if that can't be told."""
+        point = await asyncio.to_thread(self._ledger.point, point_id)
+        base = await asyncio.to_thread(self._ledger.point, since)
+        if point is None or base is None:
+            raise NoChangeList(f"there is no point {point_id if point is None else since}")
+        if point.layer.parent_id != base.layer.id:
+            raise NoChangeList(f"point {since} is not the one just below point {point_id}")
+        for found in (point, base):
+            if found.adopted:
+                raise NoChangeList(f"point {found.id} was adopted after a crash")
+        return base.layer.size_bytes
+
+    async def _base(self, nodes: Nodes, stack: AsyncExitStack, source: Source) -> Point | ImageSource:
+        """Find what is to be built on, and keep it as it is until *stack* ends."""
+        if isinstance(source, ImageSource):
+            return source
+        return await stack.enter_async_context(self._housekeeping.building_on(nodes, source.point_id))
+
+    def _planned(self, stack: AsyncExitStack, base: Point | ImageSource | None, size_bytes: int) -> list[Layer]:
+        """
+        Make up the layers of a volume that begins as *base* and is at least so large; the last takes the writes.
+
+        What is fetched from an image goes into a layer of its own below, so no write ever waits for the image.
+        """
+        layers: list[Layer] = []
+        parent: Layer | None = None
+        if isinstance(base, ImageSource):
+            (layer_id,) = stack.enter_context(self._housekeeping.making(1))
+            parent = Layer(layer_id, None, max(size_bytes, base.size_bytes), base)
+            layers.append(parent)
+        elif base is not None:
+            parent = base.layer
+        (layer_id,) = stack.enter_context(self._housekeeping.making(1))
+        if parent is None:
+            return [Layer(layer_id, None, size_bytes)]
+        return [*layers, Layer(layer_id, parent.id, max(size_bytes, parent.size_bytes))]
 
     async def _carry_out(self, nodes: Nodes, plan: CutPlan, began: float, deadline: Deadline) -> Cut:
         """Make a planned cut, or forget the plan: without it, what was made for the cut is waste for the sweep."""
@@ -298,12 +384,14 @@ class QemuEngine:
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
             await self._reached("prepared")
-            # What clients wrote is on the disk then, so the transaction has little left to write while it holds
-            # them up.
-            await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])
-        sent, taken_at = time.monotonic(), self._clock.now()
-        await nodes.freeze(plan.members)
-        pause_s = time.monotonic() - sent
+        async with self._hydration.quiet(nodes, deadline.at):
+            async with deadline.limit():
+                # What clients wrote is on the disk then, so the transaction has little left to write while it
+                # holds them up.
+                await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])
+            sent, taken_at = time.monotonic(), self._clock.now()
+            await nodes.freeze(plan.members)
+            pause_s = time.monotonic() - sent
         await self._reached("frozen")
         try:
             return await asyncio.to_thread(
@@ -337,13 +425,13 @@ class QemuEngine:
         self._housekeeping.wake(litter=True)
         return known
 
-    async def _lay(self, nodes: Nodes, layers: Iterable[Layer]) -> None:
-        """Make layers and open them over their parents."""
-        new = list(layers)
+    async def _lay(self, nodes: Nodes, stacks: Collection[Sequence[Layer]]) -> None:
+        """Make layers and open them over their parents; each stack from its lowest layer up."""
+        new = [layer for layers in stacks for layer in layers]
         await asyncio.to_thread(self._files.require_space, len(new))
         await all_of(nodes.create(layer) for layer in new)
         await asyncio.to_thread(self._files.sync)
-        await all_of(nodes.open(layer) for layer in new)
+        await all_of(_open_in_turn(nodes, layers) for layers in stacks)
 
     async def _known_top(self, volume_id: str) -> Layer:
         top = await asyncio.to_thread(self._ledger.top_layer, volume_id)
@@ -414,16 +502,37 @@ class QemuEngine:
             raise
         self._gate.open(nodes)
         self._housekeeping.wake()
+        await self._hydration.go_on(nodes)
         return nodes
 
     async def _keep_up(self, nodes: Nodes) -> None:
         """Bring the daemon back whenever it is lost."""
         deaths: deque[float] = deque()
         while True:
-            await nodes.monitor.lost.wait()
+            mending = asyncio.create_task(self._mend(nodes))
+            try:
+                await nodes.monitor.lost.wait()
+            finally:
+                mending.cancel()
             log.error("daemon_lost")
             await self._gate.shut("the daemon ended and is being started again")
             nodes = await self._bring_back(deaths)
+
+    async def _mend(self, nodes: Nodes) -> None:
+        """Open the volumes whose images did not answer when the daemon was started, as soon as they do."""
+        while waiting := [
+            layer for layer in await asyncio.to_thread(self._ledger.sources) if layer.id in nodes.broken
+        ]:
+            await asyncio.sleep(MEND_PAUSE_S)
+            if not any([await nodes.answers(layer) for layer in waiting]):
+                continue
+            tops = (await asyncio.to_thread(self._ledger.holdings)).tops
+            try:
+                async with self._alone_with([volume for volume, top in tops.items() if top in nodes.broken]):
+                    await reopen(nodes, self._ledger)
+                    await self._hydration.go_on(nodes)
+            except EngineError as problem:
+                log.warning("volumes_not_mended", problem=str(problem))
 
     async def _bring_back(self, deaths: deque[float]) -> Nodes:
         while True:
@@ -444,13 +553,26 @@ class QemuEngine:
         log.debug("step_reached", step=step)
 
 
-async def all_of(acts: Iterable[Awaitable[T]]) -> list[T]:
-    """Run all, wait for all, and only then raise what the first one that failed raised."""
-    outcomes = await asyncio.gather(*acts, return_exceptions=True)
-    for outcome in outcomes:
-        if isinstance(outcome, BaseException):
-            raise outcome
-    return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+class ServedPoint:
+    """Fulfils `onecut.engine.port.OpenPoint`: each reader is an NBD connection."""
+
+    def __init__(self, size_bytes: int, uri: str) -> None:
+        self.size_bytes = size_bytes
+        self._uri = uri
+
+    def reader(self) -> NbdClient:
+        """See `OpenPoint.reader`."""
+        return NbdClient.connect(self._uri)
+
+
+async def _open_in_turn(nodes: Nodes, layers: Iterable[Layer]) -> None:
+    for layer in layers:
+        await nodes.open(layer)
+
+
+def _content(opened: ServedPoint, base_bytes: int) -> Sequence[Extent]:
+    with opened.reader() as client:
+        return content(client, base_bytes)
 
 
 def _flush_export(uri: str) -> None:
@@ -474,7 +596,7 @@ def _require_usable(nodes: Nodes, plan: CutPlan) -> None:
             raise CannotCut(f"volume {member.volume_id} can't be opened: {nodes.broken[member.layer.id]}")
 
 
-def _require_own(bases: Mapping[str, Point]) -> None:
+def _require_own(bases: Mapping[str, Point | ImageSource]) -> None:
     for volume_id, base in bases.items():
-        if base.volume_id != volume_id:
+        if isinstance(base, Point) and base.volume_id != volume_id:
             raise VolumeUnusable(f"point {base.id} is not of volume {volume_id}")

@@ -14,11 +14,14 @@ A planned cut is settled before anything else, by the one who knows:
 A daemon that was started again and died half-way through its recovery is told by its having none of the cut's layers
 open: plans are settled before layers are opened.
 
+A layer whose source does not answer can't be opened, nor can those above it. They are `reopen`ed when it does.
+
 A merge copies a layer into the one below. Until its end is written down the ledger names both, and over both any
 reader sees the same: where the upper one has data it hides the lower, wherever the copying stopped.
 """
 
 import asyncio
+from collections.abc import Collection
 from typing import Final
 
 import structlog
@@ -44,24 +47,38 @@ async def recover(nodes: Nodes, ledger: Ledger, files: LayerFiles) -> None:
         await settle(plan, nodes, ledger, files)
     holdings = await asyncio.to_thread(ledger.holdings)
     await _drop_exports(nodes, holdings)
-    await _open_layers(nodes, holdings)
+    await _open_layers(nodes, holdings, holdings.layers)
     await _grow_tops(nodes, holdings)
-    await _make_exports(nodes, holdings)
+    await _make_exports(nodes, holdings, holdings.tops)
+
+
+async def reopen(nodes: Nodes, ledger: Ledger) -> None:
+    """Try once more to open what can't be opened, and make the exports of the volumes that can be used again."""
+    holdings = await asyncio.to_thread(ledger.holdings)
+    volumes = [volume_id for volume_id, top in holdings.tops.items() if top in nodes.broken]
+    await _open_layers(nodes, holdings, set(nodes.broken))
+    await _grow_tops(nodes, holdings)
+    await _make_exports(nodes, holdings, volumes)
 
 
 async def settle(plan: CutPlan, nodes: Nodes, ledger: Ledger, files: LayerFiles) -> Cut | None:
     """Find out what became of a planned cut, and write it down: the cut, or None when it was not made."""
     layers = await nodes.layers()
     if any(member.layer.id in layers for member in plan.members):
-        made = all(layers.get(member.overlay_id, False) for member in plan.members)
+        made, adopted = all(layers.get(member.overlay_id, False) for member in plan.members), False
     else:
-        made = await _adopt(plan, nodes, files)
+        made = adopted = await _adopt(plan, nodes, files)
     log.warning("cut_settled", cut_id=plan.id, made=made)
     if not made:
         await asyncio.to_thread(ledger.drop_cut, plan.id)
         return None
     return await asyncio.to_thread(
-        ledger.finish_cut, plan.id, taken_at=plan.planned_at, prepare_ms=UNMEASURED_MS, pause_ms=UNMEASURED_MS
+        ledger.finish_cut,
+        plan.id,
+        taken_at=plan.planned_at,
+        prepare_ms=UNMEASURED_MS,
+        pause_ms=UNMEASURED_MS,
+        adopted=adopted,
     )
 
 
@@ -89,16 +106,17 @@ async def _drop_exports(nodes: Nodes, holdings: Holdings) -> None:
             await nodes.unexport(export_id)
 
 
-async def _open_layers(nodes: Nodes, holdings: Holdings) -> None:
+async def _open_layers(nodes: Nodes, holdings: Holdings, among: Collection[str]) -> None:
     opened = await nodes.layers()
     unneeded, tops = {layer.id for layer in needless(holdings)}, set(holdings.tops.values())
     for layer in bottom_up(holdings.layers):
         below = nodes.broken.get(layer.parent_id or "")
         if below is not None:
             nodes.broken[layer.id] = below
-        elif layer.id not in opened and layer.id not in unneeded:
+        elif layer.id in among and layer.id not in opened and layer.id not in unneeded:
             try:
                 await nodes.open(layer, frozen=layer.id not in tops)
+                nodes.broken.pop(layer.id, None)
             except DaemonRefused as problem:
                 nodes.broken[layer.id] = str(problem)
                 log.warning("layer_unusable", layer_id=layer.id, problem=str(problem))
@@ -113,9 +131,9 @@ async def _grow_tops(nodes: Nodes, holdings: Holdings) -> None:
             await nodes.resize(top, wanted)
 
 
-async def _make_exports(nodes: Nodes, holdings: Holdings) -> None:
+async def _make_exports(nodes: Nodes, holdings: Holdings, of: Collection[str]) -> None:
     made = await nodes.exports()
     for export_id, volume_id in holdings.exports.items():
         top = holdings.tops[volume_id]
-        if export_id not in made and top not in nodes.broken:
+        if volume_id in of and export_id not in made and top not in nodes.broken:
             await nodes.export(export_id, top)

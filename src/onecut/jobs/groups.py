@@ -14,6 +14,8 @@ from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine
 from onecut.jobs import queue
+from onecut.jobs.archiving import Archiving
+from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.jobs.snapshots import (
@@ -21,19 +23,25 @@ from onecut.jobs.snapshots import (
     Cutter,
     DeleteSnapshot,
     RollBackSnapshot,
+    archive_order,
     facts,
+    make_available,
     record_cut,
 )
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
 
 
-def create_order(project_id: str, group_id: str, points: Mapping[str, str]) -> JobOrder:
-    """Order one cut; *points* are the members: for each volume's id its snapshot's. The cut has the group's id."""
+def create_order(project_id: str, group_id: str, points: Mapping[str, str], *, instant_access: bool) -> JobOrder:
+    """
+    Order one cut; *points* are the members: for each volume's id its snapshot's. The cut has the group's id.
+
+    With *instant_access* the members are archived by a job of its own, later.
+    """
     return JobOrder(
         project_id,
         "createSnapshotGroup",
-        {"cut_id": group_id, "points": dict(points)},
+        {"cut_id": group_id, "points": dict(points), "instant_access": instant_access},
         entities={"snapshot_group_id": group_id},
         sub_jobs=_sub_jobs("createSnapshot", points),
     )
@@ -92,30 +100,45 @@ def _sub_jobs(job_type: str, points: Mapping[str, str]) -> list[SubJob]:
     ]
 
 
-def _record_on_group(session: Session, cut: Cut, clock: Clock) -> None:
-    group = session.get_one(SnapshotGroup, cut.id)
-    group.cut = facts(cut)
-    move(session, SnapshotGroup, [cut.id], to="available", now=clock.now())
+def _record_on_group(session: Session, cut: Cut) -> None:
+    session.get_one(SnapshotGroup, cut.id).cut = facts(cut)
 
 
 class CreateSnapshotGroup(CreateSnapshot):
-    """One step, as for a single snapshot: the cut of all members."""
+    """As for a single snapshot, with one cut of all members, whose archives are bound together before the end."""
+
+    def __init__(self, cutter: Cutter, database: Database, clock: Clock, archiving: Archiving) -> None:
+        super().__init__(cutter, database, clock, archiving)
+        self.steps = {"cut": self._cut, "archive": self._archive, "bind": self._bind, "release": self._release}
+
+    async def _bind(self, order: Order) -> None:
+        await self._archiving.upkeep.bind(order.request["cut_id"])
 
     def record(self, session: Session, order: Order, cut: Cut) -> None:
-        """Note the cut on the group, and each member's pause on its sub job."""
-        _record_on_group(session, cut, self._clock)
+        """Note the cut on the group too, and each member's pause on its sub job."""
+        super().record(session, order, cut)
+        _record_on_group(session, cut)
         pause_ms = {member.point_id: member.pause_ms for member in cut.members}
         for sub in queue.sub_jobs(session, order.job_id):
             sub.entities = sub.entities | {"pause_ms": pause_ms[sub.entities["snapshot_id"]]}
 
+    def finish(self, session: Session, order: Order) -> None:
+        """The group is available with its members."""
+        super().finish(session, order)
+        move(session, SnapshotGroup, [order.request["cut_id"]], to="available", now=self._clock.now())
+
+    def archive_order(self, order: Order) -> JobOrder:
+        """Order what is left to be done behind a group that is available already."""
+        return archive_order(order.project_id, order.request["points"], snapshot_group_id=order.request["cut_id"])
+
     def fail(self, session: Session, order: Order, reason: str) -> None:
-        """Group and members are in error."""
+        """Group and members are in error; what points and archives there are stay until the group is deleted."""
         super().fail(session, order, reason)
         move(session, SnapshotGroup, [order.request["cut_id"]], to="error", now=self._clock.now())
 
 
 class DeleteSnapshotGroup(DeleteSnapshot):
-    """One step, as for a single snapshot: the engine gives all points up."""
+    """As for a single snapshot, with all members."""
 
     def finish(self, session: Session, order: Order) -> None:
         """Group and members are gone."""
@@ -133,17 +156,26 @@ class DeleteSnapshotGroup(DeleteSnapshot):
 
 class RollBackSnapshotGroup(RollBackSnapshot):
     """
-    Two steps: cut what the volumes hold now into the undo group, then give the members back.
+    Cuts what the volumes hold now into the undo group before it gives the members back.
 
-    The undo group is available as soon as it is cut: it is of use above all when the second step fails.
+    The undo group is available as soon as it is cut, and archived behind it: it is of use above all when the second
+    step fails.
     """
 
     def __init__(
-        self, engine: Engine, database: Database, clock: Clock, cutter: Cutter, *, pauses_s: Sequence[float]
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        images: Images,
+        cutter: Cutter,
+        *,
+        pauses_s: Sequence[float],
     ) -> None:
-        super().__init__(engine, clock, pauses_s=pauses_s)
-        self.steps = {"cut_undo": self._cut_undo, **self.steps}
-        self._database, self._cutter = database, cutter
+        super().__init__(engine, database, clock, images, pauses_s=pauses_s)
+        # Before the cut: when there is nothing to give back, nothing has changed.
+        self.steps = {"find": self._find, "cut_undo": self._cut_undo, "roll_back": self._roll_back}
+        self._cutter = cutter
 
     async def _cut_undo(self, order: Order) -> None:
         undo = order.request["undo"]
@@ -151,11 +183,15 @@ class RollBackSnapshotGroup(RollBackSnapshot):
         if undo is None or not await transact(self._database, lambda session: _uncut(session, undo)):
             return
         cut = await self._cutter.cut(undo["cut_id"], undo["points"])
-        await transact(self._database, lambda session: self._record_undo(session, cut))
+        await transact(self._database, lambda session: self._record_undo(session, order, cut))
 
-    def _record_undo(self, session: Session, cut: Cut) -> None:
-        record_cut(session, cut, self._clock)
-        _record_on_group(session, cut, self._clock)
+    def _record_undo(self, session: Session, order: Order, cut: Cut) -> None:
+        points = order.request["undo"]["points"]
+        record_cut(session, cut)
+        _record_on_group(session, cut)
+        make_available(session, points.values(), self._clock)
+        move(session, SnapshotGroup, [cut.id], to="available", now=self._clock.now())
+        queue.add(session, archive_order(order.project_id, points, snapshot_group_id=cut.id), self._clock.now())
 
     def fail(self, session: Session, order: Order, reason: str) -> None:
         """When the undo cut failed the volumes are as they were; else see `RollBackSnapshot`."""
@@ -180,6 +216,7 @@ def job_types(
     engine: Engine,
     database: Database,
     clock: Clock,
+    archiving: Archiving,
     *,
     cut_deadline_s: float,
     pauses_s: Sequence[float] = ENGINE_PAUSES_S,
@@ -187,7 +224,9 @@ def job_types(
     """Return the job types of groups, by their names in the job API."""
     cutter = Cutter(engine, deadline_s=cut_deadline_s, pauses_s=pauses_s)
     return {
-        "createSnapshotGroup": CreateSnapshotGroup(cutter, clock),
-        "deleteSnapshotGroup": DeleteSnapshotGroup(engine, clock, pauses_s=pauses_s),
-        "rollbackSnapshotGroup": RollBackSnapshotGroup(engine, database, clock, cutter, pauses_s=pauses_s),
+        "createSnapshotGroup": CreateSnapshotGroup(cutter, database, clock, archiving),
+        "deleteSnapshotGroup": DeleteSnapshotGroup(engine, database, clock, archiving, pauses_s=pauses_s),
+        "rollbackSnapshotGroup": RollBackSnapshotGroup(
+            engine, database, clock, archiving.images, cutter, pauses_s=pauses_s
+        ),
     }

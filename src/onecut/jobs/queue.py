@@ -89,6 +89,11 @@ def open_jobs(session: Session) -> Sequence[Job]:
     ).all()
 
 
+def is_open(session: Session, job_type: str, request: dict[str, Any]) -> bool:
+    """Whether a job that asks for just the same has not ended."""
+    return any(job.job_type == job_type and job.request == request for job in open_jobs(session))
+
+
 def sub_jobs(session: Session, job_id: str) -> Sequence[Job]:
     """Return a job's sub jobs in the order of its members."""
     return session.scalars(select(Job).where(Job.parent_id == job_id).order_by(Job.position)).all()

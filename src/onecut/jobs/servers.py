@@ -16,6 +16,7 @@ from onecut.errors import EngineError
 from onecut.jobs import queue
 from onecut.jobs.exports import Exports, settle
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.volumes import Steps, forget
 from onecut.jobs.worker import JobType, Order
@@ -89,11 +90,15 @@ class DeleteServers:
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
         self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._points = Points(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
-        """Detach, then delete."""
-        return {"unexport": self._unexport, "delete": self._delete}
+        """Detach, then delete, then give up the points that the deleted volumes' next snapshots had needed."""
+        return {"unexport": self._unexport, "delete": self._delete, "release": self._release}
+
+    async def _release(self, order: Order) -> None:
+        await self._points.release_needless(order.request["doomed_ids"])
 
     async def _unexport(self, order: Order) -> None:
         for attachment_id in order.request["attachment_ids"]:

@@ -11,11 +11,13 @@ from onecut.db.moves import move
 from onecut.db.session import Database
 from onecut.db.tags import Tag
 from onecut.db.volumes import Attachment, Volume
-from onecut.engine.port import Engine
+from onecut.engine.port import Engine, ImageSource, Source
 from onecut.errors import EngineError
-from onecut.jobs import queue
+from onecut.jobs import hydration, queue
 from onecut.jobs.exports import Exports
+from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
 from onecut.units import GiB
@@ -27,45 +29,93 @@ class CreateVolumes:
     """
     Makes volumes one after the other, each usable as soon as it is made, attached at once when a server waits.
 
-    The first failure ends the job: that volume and those after it go to `error`, and can only be deleted.
+    The first failure ends the job: that volume and those after it go to `error`, and can only be deleted. Volumes
+    that are made from a group are shown together, or all of them go there.
     """
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+    def __init__(
+        self, engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float]
+    ) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._images = images
         self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
-        """Make what is not made yet."""
-        return {"create": self._create}
+        """Find what the volumes begin as, in the repository if need be, and make what is not made yet."""
+        return {"find": self._find, "create": self._create}
+
+    async def _find(self, order: Order) -> None:
+        await self._sources(order)
+
+    async def _sources(self, order: Order) -> Mapping[str, Source]:
+        query = select(Volume.snapshot_id).where(
+            Volume.id.in_(order.request["volume_ids"]), Volume.status == "creating", Volume.snapshot_id.is_not(None)
+        )
+        snapshot_ids = await transact(self._database, lambda session: session.scalars(query.distinct()).all())
+        return await self._images.sources([each for each in snapshot_ids if each is not None])
 
     async def _create(self, order: Order) -> None:
+        sources = await self._sources(order)
+        if order.request.get("together"):
+            await self._create_together(order, sources)
+        else:
+            await self._create_in_turn(order, sources)
+
+    async def _create_in_turn(self, order: Order, sources: Mapping[str, Source]) -> None:
         attachment_ids = order.request["attachment_ids"]
         for position, volume_id in enumerate(order.request["volume_ids"]):
             volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
             if volume is None:
                 continue
             try:
-                await self._make(volume, attachment_ids[position : position + 1])
+                filled = await self._make(volume, sources, attachment_ids[position : position + 1])
             except EngineError:
                 for given_up in attachment_ids[position:]:
                     await self._exports.end(given_up)
                 raise
-            await self._show(order.job_id, position, volume_id)
+            await self._show(order, {volume_id: filled})
 
-    async def _make(self, volume: Volume, attachment_ids: Sequence[str]) -> None:
+    async def _create_together(self, order: Order, sources: Mapping[str, Source]) -> None:
+        volume_ids, attachment_ids = order.request["volume_ids"], order.request["attachment_ids"]
+        filled = {}
+        try:
+            for position, volume_id in enumerate(volume_ids):
+                volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
+                if volume is not None:
+                    places = attachment_ids[position : position + 1]
+                    filled[volume_id] = await self._make(volume, sources, places)
+        except EngineError:
+            for attachment_id in attachment_ids:
+                await self._exports.end(attachment_id)
+            for volume_id in volume_ids:
+                await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
+            raise
+        await self._show(order, filled)
+
+    async def _make(self, volume: Volume, sources: Mapping[str, Source], attachment_ids: Sequence[str]) -> bool:
+        """Make and export a volume, and say whether it is still being filled."""
         size_bytes = volume.size_gib * GiB
+        source = None if volume.snapshot_id is None else sources[volume.snapshot_id]
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
-        await persist(lambda: create(source_point_id=volume.snapshot_id), self._pauses_s)
+        await persist(lambda: create(source=source), self._pauses_s)
         for attachment_id in attachment_ids:
             await self._exports.begin(attachment_id)
+        # A point may be of a volume that is being filled itself.
+        return isinstance(source, ImageSource) or (source is not None and bool(await self._engine.images()))
 
-    async def _show(self, job_id: str, position: int, volume_id: str) -> None:
+    async def _show(self, order: Order, filled: Mapping[str, bool]) -> None:
+        """Let volumes be used; *filled* says of each whether it is still being filled."""
+
         def show(session: Session) -> None:
-            volume, now = session.get_one(Volume, volume_id), self._clock.now()
-            made = "in-use" if volume.attachments else "available"
-            move(session, Volume, [volume_id], to=made, now=now, only_from={"creating"})
-            queue.finish_member(session, job_id, position, now)
+            now = self._clock.now()
+            for volume_id in filled:
+                volume = session.get_one(Volume, volume_id)
+                made = "in-use" if volume.attachments else "available"
+                move(session, Volume, [volume_id], to=made, now=now, only_from={"creating"})
+                queue.finish_member(session, order.job_id, order.request["volume_ids"].index(volume_id), now)
+                if filled[volume_id] and volume.snapshot_id is not None:
+                    hydration.begin(session, self._clock, volume_id, volume.snapshot_id)
 
         await transact(self._database, show)
 
@@ -89,11 +139,15 @@ class DeleteVolumes:
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
         self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._points = Points(engine, database, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
-        """End the exports that a failure left, then the data."""
-        return {"unexport": self._unexport, "delete": self._delete}
+        """End the exports that a failure left, then the data, then the point that the next snapshot had needed."""
+        return {"unexport": self._unexport, "delete": self._delete, "release": self._release}
+
+    async def _release(self, order: Order) -> None:
+        await self._points.release_needless(order.request["volume_ids"])
 
     async def _unexport(self, order: Order) -> None:
         for attachment_id in await self._exports.of_volumes(order.request["volume_ids"]):
@@ -145,10 +199,10 @@ def forget(session: Session, volume_ids: list[str]) -> None:
 
 
 def job_types(
-    engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+    engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
 ) -> dict[str, JobType]:
     """Return how each type of job about volumes is carried out."""
-    create = CreateVolumes(engine, database, clock, pauses_s=pauses_s)
+    create = CreateVolumes(engine, database, clock, images, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,

@@ -9,7 +9,7 @@ the transaction that marks it.
 
 import asyncio
 import functools
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -56,7 +56,11 @@ class JobType(Protocol):
 
 
 class Worker:
-    """Carries out jobs on the event loop, up to *limit* at a time, oldest first."""
+    """
+    Carries out jobs on the event loop, up to *limit* at a time, oldest first.
+
+    A job in a patient step, which may take hours, does not count: it must not keep a cut waiting.
+    """
 
     def __init__(
         self,
@@ -65,6 +69,7 @@ class Worker:
         job_types: Mapping[str, JobType],
         *,
         limit: int,
+        patient_steps: Collection[str] = (),
         on_step: Callable[[str, str], None] = lambda _job_type, _step: None,
     ) -> None:
         """
@@ -75,10 +80,12 @@ class Worker:
             clock: For the times on the jobs.
             job_types: How each type is carried out.
             limit: Most jobs at a time.
+            patient_steps: Steps during which a job does not count.
             on_step: Called with type and step after a step was written down and before it is taken.
         """
         self._database, self._clock, self._job_types = database, clock, job_types
-        self._limit, self._on_step = limit, on_step
+        self._limit, self._patient_steps, self._on_step = limit, frozenset(patient_steps), on_step
+        self._patient: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
         self._bell = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -104,7 +111,7 @@ class Worker:
         # A job that ends while the question is under way is still in the answer: it was running before it.
         known = frozenset(self._running)
         for job in await read(self._database, queue.open_jobs):
-            if len(self._running) >= self._limit:
+            if len(self._running) - len(self._patient) >= self._limit:
                 return
             if job.id not in known:
                 task = asyncio.create_task(self._carry_out(job), name=f"job {job.id}")
@@ -118,6 +125,7 @@ class Worker:
             log.critical("job_stuck", job_id=job_id, exc_info=error)
             return
         del self._running[job_id]
+        self._patient.discard(job_id)
         self._bell.set()
 
     async def _stop(self) -> None:
@@ -151,8 +159,16 @@ class Worker:
         for name in names[names.index(begun) :]:
             now = self._clock.now()
             await self._ask(functools.partial(queue.begin, job_id=job.id, step=name, now=now))
+            self._count(job.id, name)
             self._on_step(job.job_type, name)
             await job_type.steps[name](order)
+
+    def _count(self, job_id: str, step: str) -> None:
+        if step in self._patient_steps:
+            self._patient.add(job_id)
+            self._bell.set()
+        else:
+            self._patient.discard(job_id)
 
     def _mark_done(self, session: Session, job_type: JobType, order: Order) -> None:
         job_type.finish(session, order)

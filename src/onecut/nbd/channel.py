@@ -11,6 +11,7 @@ import select
 import socket
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from struct import Struct
 
 from onecut.nbd.address import TcpAddress, UnixAddress
@@ -83,6 +84,11 @@ class Channel:
         data = bytearray(length)
         self.receive_into(memoryview(data))
         return data
+
+    def break_off(self) -> None:
+        """End what another thread sends or receives, which raises `ConnectionLost` there."""
+        with suppress(OSError):  # it broke by itself
+            self._line.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Hang up."""

@@ -175,6 +175,18 @@ class NbdClient:
         self._need(wire.TransmissionFlag.SEND_TRIM, "trimming")
         self._act_on_range(wire.Command.TRIM, offset, length)
 
+    def cache(self, offset: int, length: int) -> None:
+        """
+        Have the server fetch a range to where it reads it from fastest; no data is sent.
+
+        `qemu-storage-daemon` copies what it must read from below into the exported layer itself (QEMU, nbd/server.c
+        `nbd_handle_request`: ``BDRV_REQ_COPY_ON_READ | BDRV_REQ_PREFETCH``).
+        """
+        self._need(wire.TransmissionFlag.SEND_CACHE, "caching")
+        self._check_range(offset, length)
+        for start, piece_bytes in _pieces(length, self._export.payload_bytes):
+            self._act(_Request(wire.Command.CACHE, offset + start, piece_bytes))
+
     def flush(self) -> None:
         """Return once all writes that were acknowledged before are on stable storage."""
         self._need(wire.TransmissionFlag.SEND_FLUSH, "flushing")
@@ -193,6 +205,12 @@ class NbdClient:
             raise Unsupported(f"the server does not offer the meta context {context}")
         self._check_range(offset, length)
         return self._merged_status(offset, offset + length, self._export.contexts[context])
+
+    def break_off(self) -> None:
+        """End the connection at once; may be called while another thread waits for an answer, which it won't get."""
+        channel = self._channel
+        if channel is not None:
+            channel.break_off()
 
     def close(self) -> None:
         """Say goodbye and hang up. Closing twice does nothing the second time. Does not flush."""

@@ -33,8 +33,13 @@ class HandshakeFlag(IntFlag):
 class Option(IntEnum):
     """Clause "Option types"."""
 
+    EXPORT_NAME = 1
+    ABORT = 2
+    LIST = 3
+    INFO = 6
     GO = 7
     STRUCTURED_REPLY = 8
+    LIST_META_CONTEXT = 9
     SET_META_CONTEXT = 10
 
 
@@ -42,6 +47,7 @@ class OptionReply(IntEnum):
     """Clause "Option reply types"."""
 
     ACK = 1
+    SERVER = 2
     INFO = 3
     META_CONTEXT = 4
 
@@ -88,6 +94,7 @@ class TransmissionFlag(IntFlag):
     SEND_TRIM = 1 << 5
     SEND_WRITE_ZEROES = 1 << 6
     CAN_MULTI_CONN = 1 << 8
+    SEND_CACHE = 1 << 10
 
 
 # "Request message"
@@ -103,6 +110,7 @@ class Command(IntEnum):
     DISCONNECT = 2
     FLUSH = 3
     TRIM = 4
+    CACHE = 5
     WRITE_ZEROES = 6
     BLOCK_STATUS = 7
 

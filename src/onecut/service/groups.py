@@ -86,7 +86,8 @@ def create(session: Session, project_id: str, wanted: NewGroup, now: datetime) -
     snapshots.check_volumes(session, chosen, instant_access=wanted.instant_access)
     group_id, points = _write(session, project_id, wanted, chosen, now)
     tags.put(session, project_id, "snapshot_group", group_id, wanted.tags)
-    return queue.add(session, group_jobs.create_order(project_id, group_id, points), now), group_id
+    order = group_jobs.create_order(project_id, group_id, points, instant_access=wanted.instant_access)
+    return queue.add(session, order, now), group_id
 
 
 def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]:
@@ -376,7 +377,7 @@ def order_volumes(
         _volume_order(member, _numbered(name, number) if name else member.name, sources.get(member.volume_id))
         for number, member in enumerate(whole, start=1)
     ]
-    job_id, volume_ids = volumes.order_volumes(session, project_id, orders, now, server_id=server_id)
+    job_id, volume_ids = volumes.order_volumes(session, project_id, orders, now, server_id=server_id, together=True)
     return job_id, dict(zip((member.id for member in whole), volume_ids, strict=True))
 
 

@@ -6,17 +6,19 @@ The rules for taking a snapshot of a volume hold for the members of a group too;
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
+from onecut.db.archives import Archive
 from onecut.db.moves import move
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
+from onecut.jobs import points as point_jobs
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
 from onecut.service import listing, tags, volumes
@@ -89,30 +91,27 @@ def create(session: Session, project_id: str, wanted: NewSnapshot, now: datetime
 
     Raises:
         NotFound: There is no such volume.
-        BadRequest: A retention is given. Nothing releases snapshots by time yet, and one that its owner believes
-            to go away by itself must not stay; see also `check_volumes`.
-        WrongState, SnapshotInCreation: See `check_volumes`.
+        BadRequest, WrongState, SnapshotInCreation: See `check_volumes`.
     """
-    if wanted.retention_days is not None:
-        raise BadRequest(
-            "retention_days: snapshots are not released by time yet; leave it out, and delete the snapshot when it "
-            f"is not needed any more; got {wanted.retention_days}"
-        )
     volume = volumes.find(session, project_id, wanted.volume_id, lock=True)
     check_volumes(session, [volume], instant_access=wanted.instant_access, single=True)
     snapshot = row(volume, wanted, None, now)
     session.add(snapshot)
     tags.put(session, project_id, "snapshot", snapshot.id, wanted.tags)
-    order = snapshot_jobs.create_order(project_id, volume_id=volume.id, snapshot_id=snapshot.id)
+    order = snapshot_jobs.create_order(
+        project_id, volume_id=volume.id, snapshot_id=snapshot.id, instant_access=wanted.instant_access
+    )
     return queue.add(session, order, now), snapshot.id
 
 
 def row(volume: Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now: datetime) -> Snapshot:
     """
-    Build the row of a snapshot that is about to be made.
+    Build the row of a snapshot that is about to be made, and that of its way into the repository.
 
-    Its data is a point of the engine and nowhere else, which EVS calls ``flash``.
+    Until it is there its data is a point of the engine and nowhere else, which EVS calls ``flash``.
     """
+    kept_for = None if wanted.retention_days is None else timedelta(days=wanted.retention_days)
+    retention_at = None if kept_for is None else now + kept_for
     return Snapshot(
         id=str(uuid4()),
         project_id=volume.project_id,
@@ -130,8 +129,11 @@ def row(volume: Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now:
         incremental=wanted.incremental,
         snapshot_type="user",
         enterprise_project_id=wanted.enterprise_project_id,
+        retention_at=retention_at,
+        instant_access_retention_at=retention_at if wanted.instant_access else None,
         created_at=now,
         updated_at=now,
+        archive=Archive(),
     )
 
 
@@ -246,7 +248,10 @@ def _conditions(wanted: SnapshotFilter) -> list[ColumnElement[bool]]:
             raise BadRequest(f"ids: must be at most {IDS_MAX}, are {len(wanted.ids)}", code="EVS.2228")
         conditions.append(Snapshot.id.in_(wanted.ids))
     if wanted.snapshot_chain_id is not None:
-        conditions.append(Snapshot.id.in_(()))  # a snapshot whose data is in the engine belongs to no chain
+        in_chain = select(Archive.snapshot_id).where(
+            Archive.chain_id == wanted.snapshot_chain_id, Archive.archived_at.is_not(None)
+        )
+        conditions.append(Snapshot.id.in_(in_chain))
     if wanted.enterprise_project_id not in {None, ALL_ENTERPRISE_PROJECTS}:
         conditions.append(Snapshot.enterprise_project_id == wanted.enterprise_project_id)
     return conditions + tags.having(Snapshot.id, tag_key=wanted.tag_key, tags=wanted.tags)
@@ -268,13 +273,16 @@ def update(
     Raises:
         NotFound: There is no such snapshot.
         WrongState: It is in none of the states in `CHANGEABLE`.
-        BadRequest: Instant Snapshot Restore is switched on though it was off at creation, or for too many.
+        BadRequest: Instant Snapshot Restore is switched on though it was off at creation, or for too many, or when
+            the engine has given the point up.
     """
     snapshot = _changeable(session, project_id, snapshot_id)
     if instant_access is not None and instant_access != snapshot.instant_access:
         if instant_access:
             _check_switching_on(session, snapshot)
-        snapshot.instant_access = instant_access
+            snapshot.instant_access = True
+        else:
+            point_jobs.switch_off(session, snapshot, now)
     snapshot.name = snapshot.name if name is None else name
     snapshot.description = snapshot.description if description is None else description
     snapshot.updated_at = now
@@ -291,6 +299,10 @@ def _changeable(session: Session, project_id: str, snapshot_id: str) -> Snapshot
 def _check_switching_on(session: Session, snapshot: Snapshot) -> None:
     if not snapshot.instant_access_at_creation:
         raise BadRequest(f"instant_access: snapshot {snapshot.id} was created without it, so it stays false")
+    if snapshot.point != "held":
+        raise BadRequest(
+            f"instant_access: snapshot {snapshot.id} has left the engine since it was switched off, so it stays false"
+        )
     others = select(func.count()).select_from(Snapshot)
     same_volume = (Snapshot.volume_id == snapshot.volume_id, Snapshot.instant_access, Snapshot.status != "error")
     _check_instant(snapshot.volume_id, session.scalar(others.where(*same_volume)) or 0)
@@ -312,6 +324,7 @@ def order_deletion(session: Session, project_id: str, snapshot_id: str, now: dat
         project_id,
         snapshot_id=snapshot.id,
         volume_id=snapshot.volume_id,
+        snapshot_group_id=snapshot.snapshot_group_id,
         unsettled_cut_id=None if snapshot.cut else snapshot.snapshot_group_id or snapshot.id,
     )
     return queue.add(session, order, now)

@@ -9,7 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, exists, false, func, select
@@ -148,12 +148,14 @@ def order_volumes(
     now: datetime,
     *,
     server_id: str | None = None,
+    together: bool = False,
 ) -> tuple[str, list[str]]:
     """
     Write volumes as `creating` and one job that makes them, and return the job's id and theirs, in order.
 
     The orders must be sound: what `create` checks of a type, a zone, a size or a snapshot is not checked again.
-    With *server_id* each volume is attached to that server as soon as it is made.
+    With *server_id* each volume is attached to that server as soon as it is made. With *together* all of them can
+    be used at the same moment, or none ever.
 
     Raises:
         BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134).
@@ -164,7 +166,7 @@ def order_volumes(
     for volume, order in zip(volumes, orders, strict=True):
         tags.put(session, project_id, "volume", volume.id, order.tags)
     volume_ids = [volume.id for volume in volumes]
-    request: dict[str, list[str]] = {"volume_ids": volume_ids, "attachment_ids": []}
+    request: dict[str, Any] = {"volume_ids": volume_ids, "attachment_ids": [], "together": together}
     if server_id is not None:
         places = attachments.place_new(session, project_id, server_id, volumes, now)
         request["attachment_ids"] = [place.id for place in places]

@@ -1,0 +1,217 @@
+"""
+What else is done to the repository: binding groups, taking snapshots out, and collecting what nobody owns.
+
+Every act bears being done again, and waits while the repository is away.
+"""
+
+import asyncio
+from collections.abc import Callable, Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+from weakref import WeakValueDictionary
+
+import structlog
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
+
+from onecut.db.archives import Archive
+from onecut.db.session import Database
+from onecut.db.snapshots import Snapshot, SnapshotGroup
+from onecut.errors import OnecutError
+from onecut.jobs import served
+from onecut.jobs.archiver import PATIENCE, STORE_LATER, give_run_up
+from onecut.jobs.patience import persist
+from onecut.jobs.transaction import transact
+from onecut.repository.collector import GRACE, execute, plan_collection
+from onecut.repository.delete import delete_snapshot, plan_deletion
+from onecut.repository.errors import NoSuchSnapshot
+from onecut.repository.groups import delete_group, put_group
+from onecut.repository.manifest import Chain, GroupManifest, GroupMember
+from onecut.repository.repository import Repository
+from onecut.repository.retry import Backoff
+
+log = structlog.get_logger()
+
+Result = TypeVar("Result")
+
+CONSISTENCY = "crash"
+"""What a cut reaches: all members show one instant, as after a power failure."""
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """A snapshot's place in the repository."""
+
+    chain: Chain
+    snapshot_id: str
+    run_id: str
+    volume_id: str
+    pause_ms: float | None
+
+
+class Upkeep:
+    """Acts on the repository in threads of its own."""
+
+    def __init__(self, database: Database, repository: Repository, *, patience: Backoff = PATIENCE) -> None:
+        self._database, self._repository, self._patience = database, repository, patience
+        self._threads = ThreadPoolExecutor(4, "upkeep")
+        self._chain_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    def close(self) -> None:
+        """Let go of the threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def bind(self, group_id: str) -> None:
+        """
+        Write a group's manifest over the members it has left, and note its digest; without members there is none.
+
+        A group of which a member is not archived yet is left for the job that archives it.
+        """
+        found = await self._ask(lambda session: _group(session, group_id))
+        if found is None:
+            return
+        group, members = found
+        digest = await self._patiently(lambda: self._bind(group, members))
+
+        def note(session: Session) -> None:
+            row = session.get(SnapshotGroup, group_id)
+            if row is not None:
+                row.digest = digest
+
+        await self._ask(note)
+
+    def _bind(self, group: GroupManifest, members: Sequence[_Stored]) -> str | None:
+        if not members:
+            delete_group(self._repository, group.project_id, group.group_id)
+            return None
+        bound = []
+        for member in members:
+            manifest = self._repository.snapshot(member.chain, member.snapshot_id)
+            bound.append(
+                GroupMember(
+                    volume_id=member.volume_id,
+                    chain_id=member.chain.chain_id,
+                    snapshot_id=member.snapshot_id,
+                    root=manifest.root,
+                    size_bytes=manifest.size_bytes,
+                    pause_ms=member.pause_ms,
+                )
+            )
+        return put_group(self._repository, replace(group, members=bound)).digest
+
+    async def erase(self, snapshot_ids: Collection[str]) -> None:
+        """Take snapshots out of the repository with what only they hold, and what an archive of them had begun."""
+        for snapshot_id in snapshot_ids:
+            stored = await self._ask(lambda session, each=snapshot_id: _stored(session, each))  # type: ignore[misc]
+            if stored is None:
+                continue
+            await self._erase(stored)
+
+    async def _erase(self, stored: _Stored) -> None:
+        async with self._chain_lock(stored.chain):
+            await self._note_freed(stored)
+        # A volume may still be restored from it; then it goes when that one needs it no more (`images`).
+        if not await self._ask(lambda session: served.doom(session, stored.snapshot_id)):
+            await self.take_out(stored.chain, stored.snapshot_id, stored.run_id)
+
+    async def take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
+        """Take one snapshot out of the repository, or what an archive of it had begun."""
+        async with self._chain_lock(chain):
+            await self._patiently(lambda: self._take_out(chain, snapshot_id, run_id))
+
+    def _chain_lock(self, chain: Chain) -> asyncio.Lock:
+        """One deletion at a time in each chain: what it frees depends on who else is there."""
+        return self._chain_locks.setdefault(chain.chain_id, asyncio.Lock())
+
+    async def _note_freed(self, stored: _Stored) -> None:
+        freed_bytes = await self._patiently(lambda: self._freed_by(stored))
+
+        def note(session: Session) -> None:
+            unknown = Archive.snapshot_id == stored.snapshot_id, Archive.freed_bytes.is_(None)
+            session.execute(update(Archive).where(*unknown).values(freed_bytes=freed_bytes))
+
+        await self._ask(note)
+
+    def _freed_by(self, stored: _Stored) -> int:
+        try:
+            return plan_deletion(self._repository, stored.chain, stored.snapshot_id).stored_bytes
+        except NoSuchSnapshot:
+            return 0
+
+    def _take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
+        give_run_up(self._repository, chain, run_id)
+        try:
+            delete_snapshot(self._repository, chain, snapshot_id)
+        except NoSuchSnapshot:
+            log.info("not_in_repository", snapshot_id=snapshot_id)
+
+    async def collect(self, grace: timedelta = GRACE) -> None:
+        """Free what dead runs and interrupted deletions left, once."""
+        await self._in_thread(lambda: self._collect(grace))
+
+    def _collect(self, grace: timedelta) -> None:
+        plan = plan_collection(self._repository, grace=grace)
+        execute(self._repository, plan)
+        log.info(
+            "collected",
+            runs=len(plan.runs),
+            run_bytes=plan.run_bytes,
+            readers=len(plan.readers),
+            deletions=len(plan.deletions),
+        )
+
+    async def collect_for_ever(self, *, every_s: float, grace: timedelta) -> None:
+        """Collect now and then; a repository that can't be collected now is collected later."""
+        while True:
+            try:
+                await self.collect(grace)
+            except OnecutError as error:
+                log.warning("collection_failed", reason=str(error))
+            await asyncio.sleep(every_s)
+
+    async def _patiently(self, act: Callable[[], Result]) -> Result:
+        return await persist(lambda: self._in_thread(act), self._patience.pauses(), STORE_LATER)
+
+    async def _in_thread(self, act: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, act)
+
+    async def _ask(self, act: Callable[[Session], Result]) -> Result:
+        return await transact(self._database, act)
+
+
+def _stored(session: Session, snapshot_id: str) -> _Stored | None:
+    """Say where a snapshot is in the repository, or would be; None when nothing of it was ever sent there."""
+    snapshot = session.get(Snapshot, snapshot_id)
+    archive = snapshot.archive if snapshot is not None else None
+    if snapshot is None or archive is None or archive.chain_id is None or archive.run_id is None:
+        return None
+    chain = Chain(snapshot.project_id, snapshot.volume_id, archive.chain_id)
+    pause_ms = snapshot.cut["pause_ms"] if snapshot.cut else None
+    return _Stored(chain, snapshot_id, archive.run_id, snapshot.volume_id, pause_ms)
+
+
+def _group(session: Session, group_id: str) -> tuple[GroupManifest, list[_Stored]] | None:
+    """Return a group's manifest without its members, and where they are; None when there is nothing to bind."""
+    group = session.get(SnapshotGroup, group_id)
+    if group is None or group.cut is None:
+        return None
+    left = select(Snapshot).where(
+        Snapshot.snapshot_group_id == group_id, Snapshot.status.not_in(("deleting", "error_deleting"))
+    )
+    members = session.scalars(left.order_by(Snapshot.name, Snapshot.id)).all()
+    if any(member.archive is None or member.archive.archived_at is None for member in members):
+        return None
+    manifest = GroupManifest(
+        project_id=group.project_id,
+        group_id=group.id,
+        name=group.name,
+        cut_id=group.id,
+        cut_at=datetime.fromisoformat(group.cut["taken_at"]).replace(tzinfo=UTC).isoformat(),
+        prepare_ms=group.cut["prepare_ms"],
+        pause_ms=group.cut["pause_ms"],
+        consistency=CONSISTENCY,
+        members=(),
+    )
+    return manifest, [stored for member in members if (stored := _stored(session, member.id)) is not None]
