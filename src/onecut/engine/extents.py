@@ -1,37 +1,17 @@
-"""What a layer's export tells of its ranges, in the port's words and in the hydration's."""
+"""What a layer's export tells of its ranges, in the port's words."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 from onecut.engine.port import Extent, ExtentKind
 from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, NbdClient
 from onecut.nbd.client import Extent as Status
 
-_ZERO: Final = 1 << 1
+ZERO: Final = 1 << 1
 """The range reads as zeros; NBD, "`base:allocation` metadata context"."""
 
-_OWN: Final = 1
+OWN: Final = 1
 """The data lies in the exported layer itself; it was written, zeroed or discarded there."""
-
-
-class Range(NamedTuple):
-    """A range of a layer's content."""
-
-    offset: int
-    length: int
-    own: bool
-    """Whether the layer itself says what is there; otherwise those below do."""
-    zero: bool
-    """Whether it reads as zeros for certain."""
-
-
-def ranges(client: NbdClient, end: int) -> Iterator[Range]:
-    """Read what a layer's export tells of its first *end* bytes, without gap or overlap. Blocks."""
-    if end:
-        depths = client.block_status(0, end, ALLOCATION_DEPTH)
-        allocation = client.block_status(0, end, BASE_ALLOCATION)
-        for offset, length, depth, flags in _joined(depths, allocation):
-            yield Range(offset, length, own=depth == _OWN, zero=bool(flags & _ZERO))
 
 
 def content(client: NbdClient, base_bytes: int) -> Sequence[Extent]:
@@ -40,14 +20,15 @@ def content(client: NbdClient, base_bytes: int) -> Sequence[Extent]:
 
 
 def _extents(client: NbdClient, base_bytes: int) -> Iterator[Extent]:
-    for found in ranges(client, client.size_bytes):
-        kind = ExtentKind.ZERO if found.zero else ExtentKind.DATA
+    depths = client.block_status(0, client.size_bytes, ALLOCATION_DEPTH)
+    allocation = client.block_status(0, client.size_bytes, BASE_ALLOCATION)
+    for offset, length, depth, flags in _joined(depths, allocation):
         # A shorter layer below says nothing of what lies behind its end.
-        known = 0 if found.own else min(max(base_bytes - found.offset, 0), found.length)
+        known = 0 if depth == OWN else min(max(base_bytes - offset, 0), length)
         if known:
-            yield Extent(found.offset, known, ExtentKind.UNCHANGED)
-        if known < found.length:
-            yield Extent(found.offset + known, found.length - known, kind)
+            yield Extent(offset, known, ExtentKind.UNCHANGED)
+        if known < length:
+            yield Extent(offset + known, length - known, ExtentKind.ZERO if flags & ZERO else ExtentKind.DATA)
 
 
 def _merged(extents: Iterable[Extent]) -> Iterator[Extent]:
