@@ -16,7 +16,7 @@ from onecut.nbd.client import NbdClient
 from onecut.units import KiB, MiB
 
 BLOCK = 4 * KiB
-SLOW = 4 * MiB
+SLOW = 8 * MiB
 """Bytes a second: some 20 MiB of data take long enough for anything to happen meanwhile."""
 
 DATA_AT = SIZE // 8

@@ -13,7 +13,6 @@ an act no piece may be under way, and each source must answer a read (`Hydration
 """
 
 import asyncio
-import functools
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -21,7 +20,6 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 import structlog
 
-from onecut.engine.extents import OWN, ZERO
 from onecut.engine.forest import source_below
 from onecut.engine.gate import Gate
 from onecut.engine.ledger import Layer, Ledger
@@ -30,7 +28,7 @@ from onecut.engine.port import ImageSource
 from onecut.engine.readings import Readings
 from onecut.engine.together import all_of
 from onecut.errors import CannotCut, EngineDown, EngineError, VolumeUnusable
-from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, NbdClient
+from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import NbdError, RequestError
 from onecut.units import KiB, MiB, size_text
 
@@ -41,6 +39,9 @@ CONNECTIONS: Final = 4
 """Pieces of one layer under way at once; with more, two cores gain nothing."""
 
 ASKED_BYTES: Final = 4 * KiB
+
+_OWN: Final = 1
+"""Depth of what lies in the layer itself."""
 
 RETRY_S: Final = 1.0
 """Pause before a filling that was interrupted goes on."""
@@ -123,21 +124,34 @@ class Line:
         self._client: NbdClient | None = None
 
     async def __aenter__(self) -> Self:
-        # No time limit: a piece may wait for its source for days.
-        connect = functools.partial(NbdClient.connect, self._uri, timeout_s=None)
-        self._client = await asyncio.get_running_loop().run_in_executor(self._thread, connect)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.break_off()
-            self._thread.submit(self._client.close)
-        self._thread.shutdown(wait=False)
+        self._end()
 
     async def run(self, act: Callable[[NbdClient], T]) -> T:
         """Have the thread do something with the connection."""
         assert self._client is not None  # noqa: S101 - within the block
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, self._client)
+
+    def _connect(self) -> None:
+        # No time limit: a piece may wait for its source for days.
+        self._client = NbdClient.connect(self._uri, timeout_s=None)
+
+    def _end(self) -> None:
+        if self._client is not None:
+            self._client.break_off()
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
 
 class Missing:
@@ -161,7 +175,7 @@ class Missing:
         with NbdClient.connect(source.uri, timeout_s=ANSWER_S) as image:
             for span in missing._with_data(image, client.size_bytes):
                 for found in client.block_status(*span, ALLOCATION_DEPTH):
-                    if found.flags == OWN:
+                    if found.flags == _OWN:
                         missing.own_bytes += found.length
                     else:
                         missing._spans.append(Piece(found.offset, found.length))
@@ -184,7 +198,7 @@ class Missing:
         for found in image.block_status(0, image.size_bytes, BASE_ALLOCATION):
             start = found.offset // CLUSTER_BYTES * CLUSTER_BYTES
             end = -(-(found.offset + found.length) // CLUSTER_BYTES) * CLUSTER_BYTES
-            if found.flags & ZERO:
+            if found.flags & READS_AS_ZEROS:
                 if self.hole is None and end - start > 2 * CLUSTER_BYTES:
                     self.hole = start + CLUSTER_BYTES
                 continue
