@@ -1,4 +1,4 @@
-"""The time of day, passed in wherever a decision depends on it, so that a test can set it."""
+"""The time of day, passed in wherever a decision depends on it, so that a test can set it; and how it is printed."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
@@ -33,3 +33,8 @@ class JumpingClock:
     def jump(self, by: timedelta) -> None:
         """Move the clock by *by*, forwards or backwards."""
         self._now += by
+
+
+def time_text(moment: datetime) -> str:
+    """Print a moment as EVS does: ``2026-01-15T22:10:05.120334``, in UTC without a zone."""
+    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

@@ -19,24 +19,35 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ONECUT_", extra="forbid", frozen=True)
 
-    listen: str = Field("127.0.0.1:8776", description="HOST:PORT the API listens on.")
-    data: Path = Field(Path("onecut-data"), description="Folder for the database, the layers and the credentials.")
+    listen: str = Field(default="127.0.0.1:8776", description="HOST:PORT the API listens on.")
+    data: Path = Field(
+        default=Path("onecut-data"), description="Folder for the database, the layers and the credentials."
+    )
     run: Path | None = Field(
-        None, description="Folder for the daemon's sockets; default: `run` in the data folder. Needs a short path."
+        default=None,
+        description="Folder for the daemon's sockets; default: `run` in the data folder. Needs a short path.",
     )
     database: str | None = Field(
-        None, description="SQLAlchemy URL of the database; default: SQLite, `onecut.db` in the data folder."
+        default=None, description="SQLAlchemy URL of the database; default: SQLite, `onecut.db` in the data folder."
     )
-    endpoint: str | None = Field(None, description="URL clients use; default: `http://` and what `listen` says.")
-    region: str = Field("region-1", description="Region of the first start; also the name of the first project.")
-    availability_zones: list[str] = Field(["az1"], min_length=1, description="Names of the availability zones.")
-    qemu_storage_daemon: str = Field("qemu-storage-daemon", description="Program of the `qemu` engine.")
-    cut_deadline_s: float = Field(10.0, gt=0, description="Seconds a cut may take before it is given up.")
+    endpoint: str | None = Field(
+        default=None, description="URL clients use; default: `http://` and what `listen` says."
+    )
+    region: str = Field(
+        default="region-1", description="Region of the first start; also the name of the first project."
+    )
+    availability_zones: list[str] = Field(
+        default=["az1"], min_length=1, description="Names of the availability zones."
+    )
+    qemu_storage_daemon: str = Field(default="qemu-storage-daemon", description="Program of the `qemu` engine.")
+    cut_deadline_s: float = Field(default=10.0, gt=0, description="Seconds a cut may take before it is given up.")
     merge_bytes_per_s: int = Field(
-        64 * MiB, gt=0, description="Bytes per second at which layers nobody needs are merged."
+        default=64 * MiB, gt=0, description="Bytes per second at which layers nobody needs are merged."
     )
-    workers: int = Field(8, ge=1, le=64, description="Jobs carried out at the same time.")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="Least level that is logged.")
+    workers: int = Field(default=8, ge=1, le=64, description="Jobs carried out at the same time.")
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."
+    )
 
     @field_validator("listen")
     @classmethod

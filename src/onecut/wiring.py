@@ -21,7 +21,7 @@ import structlog
 import uvicorn
 from alembic.util import CommandError
 from fastapi import FastAPI
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from onecut.api.app import create_app
 from onecut.api.metrics import StateCounts
@@ -33,6 +33,7 @@ from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
 from onecut.errors import Misconfigured
+from onecut.jobs import exports
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
@@ -97,6 +98,7 @@ class Onecut:
             try:
                 await engine.start()
                 await self._mark_unusable(engine, database)
+                await exports.refresh_uris(engine, database)
                 async with self._working(engine, database), self._answering(app, listener):
                     yield self
             finally:
@@ -118,8 +120,15 @@ class Onecut:
         try:
             database = Database(url)
             migrate.upgrade(database)
+        except ModuleNotFoundError as error:
+            raise Misconfigured(
+                f"the driver {error.name} of the database is not installed; "
+                "PostgreSQL's comes with: pip install 'onecut[postgresql]'"
+            ) from error
         except (SQLAlchemyError, CommandError) as error:
-            raise Misconfigured(f"the database can't be opened: {error}") from error
+            # The driver's own sentence, without the statement and the link that SQLAlchemy adds in further lines.
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise Misconfigured(f"the database can't be opened: {reason}") from error
         try:
             yield database
         finally:

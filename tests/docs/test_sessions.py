@@ -29,6 +29,7 @@ def folder(tmp_path: Path) -> Iterator[Path]:
         yield tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
 def test_a_session_runs_as_it_is_shown(path: Path, folder: Path, page: Any) -> None:
     """Each command succeeds in the order of the page, and what it is shown to print is among what it prints."""

@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from running import Site, running_site, short_folder
+from folders import short_folder
+from inventory import Inventory
+from running import Site, running_site
 
 from onecut.cli.throwaway import end_daemon
 from onecut.wiring import qemu_engine
@@ -27,10 +29,14 @@ def data() -> Iterator[Path]:
             yield folder / "data"
         finally:
             end_daemon(folder / "data" / "run" / "qsd.pid")
+            for log in folder.glob("data/qsd.log"):
+                print(log.read_text())  # noqa: T201 - the daemon's words, shown when the test fails
 
 
 @pytest.fixture
 def real_site(data: Path) -> Iterator[Site]:
-    """A running service with real disks; its first user is signed in."""
+    """A running service with real disks; its first user is signed in. At the end nothing is without an owner."""
     with real_service(data) as site:
         yield site
+        Inventory(data).wait_until_tidy()
+    Inventory(data).check_daemon()

@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from onecut.engine.memory import MemoryEngine
 
 from onecut.clock import Clock
 from onecut.config import Settings
 from onecut.db.identity import Domain, Project, User
 from onecut.db.session import Database
+from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Engine
 from onecut.service.identity import new_id
 from onecut.wiring import MakeEngine, Onecut, OnStep
@@ -49,7 +47,7 @@ class Tenant:
     client: httpx.Client
     project_id: str
 
-    def call(self, method: str, path: str, status: int, **options: Any) -> Any:  # noqa: ANN401 - JSON, and httpx's options
+    def call(self, method: str, path: str, status: int, **options: Any) -> Any:
         """Make a call (``{p}`` is the project), check its status, and return the JSON of the answer."""
         answer = self.client.request(method, path.replace("{p}", self.project_id), **options)
         assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
@@ -100,7 +98,7 @@ class Site(Tenant):
         return Tenant(client, project.id)
 
     @property
-    def app_state(self) -> Any:  # noqa: ANN401 - Starlette's State
+    def app_state(self) -> Any:
         """What wiring put into the application's state."""
         assert self.onecut.app is not None
         return self.onecut.app.state
@@ -159,7 +157,7 @@ def running_site(
     make_engine: MakeEngine = memory_engine,
     clock: Clock | None = None,
     on_step: OnStep = lambda _job_type, _step: None,
-    **settings: Any,  # noqa: ANN401 - whatever Settings takes
+    **settings: Any,
 ) -> Iterator[Site]:
     """Run a service on *data*, and sign in as its first user."""
     onecut = Onecut(
@@ -178,13 +176,3 @@ def running_site(
         finally:
             for open_client in site._clients:
                 open_client.close()
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """Make a folder whose path is short enough for sockets (107 bytes), and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="oc"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

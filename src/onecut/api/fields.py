@@ -6,7 +6,6 @@ Texts are limited in bytes of UTF-8 where EVS says bytes, in characters where it
 
 import json
 import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -136,8 +135,3 @@ def _parse_tag_filter(text: Any) -> Any:  # noqa: ANN401 - a validator sees what
 
 
 TagFilter = Annotated[dict[str, str], BeforeValidator(_parse_tag_filter)]
-
-
-def time_text(moment: datetime) -> str:
-    """Print a moment as EVS does: ``2026-01-15T22:10:05.120334``, in UTC without a zone."""
-    return moment.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")

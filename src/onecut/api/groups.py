@@ -19,10 +19,10 @@ from onecut.api.fields import (
     Tags,
     Text255,
     Uuid,
-    time_text,
 )
 from onecut.api.snapshots import JobOrdered
 from onecut.api.tags import TagsInUse, TagsToAdd, TagsToRemove, tags_in_use
+from onecut.clock import time_text
 from onecut.db.snapshots import SnapshotGroup
 from onecut.service import groups, tags
 from onecut.service.groups import GroupFilter, NewGroup

@@ -11,6 +11,7 @@ from onecut.api.dependencies import Reading
 from onecut.engine.port import Engine
 
 router = APIRouter(tags=["health"])
+OURS = {"x-onecut-extension": True}
 
 
 class Alive(BaseModel):
@@ -33,13 +34,13 @@ def _engine(request: Request) -> Engine:
     return engine
 
 
-@router.get("/healthz", summary="Is the process alive?")
+@router.get("/healthz", openapi_extra=OURS, summary="Is the process alive?")
 def healthz() -> Alive:
     """Answer whenever the process can answer at all."""
     return Alive()
 
 
-@router.get("/readyz", summary="Can it serve?", responses={503: {"model": Ready}})
+@router.get("/readyz", openapi_extra=OURS, summary="Can it serve?", responses={503: {"model": Ready}})
 async def readyz(engine: Annotated[Engine, Depends(_engine)], session: Reading, response: Response) -> Ready:
     """Ask the database and the engine; 503 while either does not answer."""
     session.execute(text("SELECT 1"))
@@ -49,7 +50,7 @@ async def readyz(engine: Annotated[Engine, Depends(_engine)], session: Reading, 
     return Ready(ready=health.ready, engine=health.detail, unusable_volumes=len(health.unusable))
 
 
-@router.get("/metrics", summary="Prometheus metrics", response_class=Response)
+@router.get("/metrics", openapi_extra=OURS, summary="Prometheus metrics", response_class=Response)
 def metrics(request: Request) -> Response:
     """Print counters and gauges in Prometheus's text format."""
     registry: CollectorRegistry = request.app.state.registry

@@ -4,7 +4,7 @@ The few IAM calls that EVS clients need, in IAM's (Keystone's) own forms.
 Sources: IAM API reference, tokens, projects, access key management; Keystone v3 API.
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal, Self
@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from onecut.api.auth import CurrentCaller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Text255
-from onecut.clock import Clock
+from onecut.clock import Clock, time_text
 from onecut.db.identity import AccessKey, Domain, Project
 from onecut.db.session import Database
 from onecut.service import identity
@@ -447,4 +447,4 @@ def _page_link(request: Request, page: int) -> str:
 
 def _time_text(moment: datetime) -> str:
     """Print a moment as IAM does: ``2026-01-15T22:10:05.120334Z``."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return time_text(moment) + "Z"

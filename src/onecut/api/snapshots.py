@@ -21,9 +21,9 @@ from onecut.api.fields import (
     Text85,
     Text255,
     Uuid,
-    time_text,
 )
 from onecut.api.tags import TagsInUse, TagsToAdd, TagsToRemove, tags_in_use
+from onecut.clock import time_text
 from onecut.db.snapshots import Snapshot
 from onecut.service import snapshots, tags
 from onecut.service.listing import Page

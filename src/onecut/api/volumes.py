@@ -25,9 +25,9 @@ from onecut.api.fields import (
     Text255,
     Uuid,
     bytes_limit,
-    time_text,
     uuid_check,
 )
+from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
 from onecut.service import catalog, tags, volumes
 from onecut.service.listing import Page

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def serve(listen: str | None, data: Path | None) -> None:
     try:
         settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks the values
         _log_to_stderr(settings.log_level)
+        os.umask(0o077)  # whatever it writes is its own
         asyncio.run(_serve(settings))
     except ValidationError as error:
         raise click.ClickException(_settings_sentence(error)) from error

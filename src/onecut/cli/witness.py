@@ -30,7 +30,13 @@ def witness() -> None:
 @witness.command("run")
 @click.option("--server", default=None, help="All volumes attached to this server (name or id).")
 @click.option("--volume", "volumes", multiple=True, help="This attached volume; may be given several times.")
-@click.option("--seconds", type=click.FloatRange(min=0, min_open=True), default=60.0, show_default=True)
+@click.option(
+    "--seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=60.0,
+    show_default=True,
+    help="How long to write.",
+)
 @click.option("--load", type=click.IntRange(0, runs.MOST_LOAD_THREADS), default=0, help="Further random writers.")
 @click.option("--yes", is_flag=True, help="Do not ask: the volumes' content is overwritten.")
 @json_option

@@ -388,13 +388,12 @@ class QemuEngine:
             _require_usable(nodes, plan)
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
-            await asyncio.to_thread(self._files.sync)
             await self._reached("prepared")
         async with self._hydration.quiet(nodes, deadline.at):
-            # What a client wrote is on the disk now, so the transaction has little left to write while it holds
-            # all clients up.
             async with deadline.limit():
-                await self._flush([member.volume_id for member in plan.members])
+                # What clients wrote is on the disk then, so the transaction has little left to write while it holds
+                # them up.
+                await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])
             sent, taken_at = time.monotonic(), self._clock.now()
             await nodes.freeze(plan.members)
             pause_s = time.monotonic() - sent
@@ -591,8 +590,11 @@ def _changes(opened: ServedPoint, *, path: Path, base_bytes: int) -> Sequence[Ex
 
 
 def _flush_export(uri: str) -> None:
-    with contextlib.closing(NbdClient.connect(uri)) as client:
-        client.flush()
+    try:
+        with contextlib.closing(NbdClient.connect(uri)) as client:
+            client.flush()
+    except ConnectionLost as lost:  # a daemon that dies may show here before it shows on the monitor
+        raise EngineDown(f"the daemon was lost during a flush: {lost}") from lost
 
 
 def _check_ids(ids: Iterable[str]) -> None:

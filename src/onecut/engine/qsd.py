@@ -8,6 +8,7 @@ so a second daemon on the same folder gives up.
 import asyncio
 import os
 import re
+import resource
 import subprocess
 from pathlib import Path
 from typing import Final
@@ -99,7 +100,8 @@ class StorageDaemon:
         for path in (self._qmp_socket, self.nbd_socket):
             if len(os.fsencode(path)) > SOCKET_PATH_LIMIT_BYTES:
                 raise Misconfigured(
-                    f"run_dir is too long: the socket's path {path} may have {SOCKET_PATH_LIMIT_BYTES} bytes"
+                    f"setting run (ONECUT_RUN) is too long: the socket's path {path} may have at most "
+                    f"{SOCKET_PATH_LIMIT_BYTES} bytes"
                 )
         try:
             answer = await asyncio.to_thread(
@@ -142,6 +144,9 @@ class StorageDaemon:
         # `setsid --fork` leaves the daemon to init, in a session of its own: it is no child that could become a
         # zombie, and no signal to the service's terminal reaches it. QSD's own --daemonize would do the same, but
         # sends stderr to /dev/null, and with it the last words of an abort.
+        # The daemon inherits the limit, and holds a file open for every layer.
+        _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
         with self._log_path.open("ab") as output:
             self._log_path.chmod(0o600)
             subprocess.run(  # noqa: S603 - the program is the operator's setting

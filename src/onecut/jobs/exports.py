@@ -6,6 +6,8 @@ made, and goes only after `unexport` has returned. So nothing that can write is 
 """
 
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from sqlalchemy import delete, select, update
@@ -16,7 +18,7 @@ from onecut.db.moves import move
 from onecut.db.session import Database
 from onecut.db.volumes import Attachment, Volume
 from onecut.engine.port import Engine
-from onecut.errors import EngineError
+from onecut.errors import EngineError, VolumeUnusable
 from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 
@@ -54,6 +56,17 @@ class Exports:
         """Return the ids of the volumes' attachments."""
         query = select(Attachment.id).where(Attachment.volume_id.in_(list(volume_ids))).order_by(Attachment.id)
         return await transact(self._database, lambda session: session.scalars(query).all())
+
+
+async def refresh_uris(engine: Engine, database: Database) -> None:
+    """Write down the URIs anew where they changed, as they do when the folder of the sockets is moved."""
+    served = select(Attachment.id, Attachment.volume_id, Attachment.uri).where(Attachment.uri.is_not(None))
+    for attachment_id, volume_id, known in await transact(database, lambda session: session.execute(served).all()):
+        with suppress(VolumeUnusable):  # its volume is marked as such; the export comes back with its data
+            uri = await engine.export(attachment_id, volume_id)
+            if uri != known:
+                moved = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
+                await transact(database, partial(Session.execute, statement=moved))
 
 
 def settle(session: Session, volume_ids: Iterable[str], clock: Clock) -> None:

@@ -6,13 +6,12 @@ files only: the functions `*_order` write it, the job types read it.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from datetime import UTC
 from typing import Any
 
 from sqlalchemy import delete, event, update
 from sqlalchemy.orm import Session
 
-from onecut.clock import Clock
+from onecut.clock import Clock, time_text
 from onecut.db.jobs import Job
 from onecut.db.moves import move
 from onecut.db.session import Database
@@ -48,8 +47,7 @@ class Cutter:
 
 def facts(cut: Cut) -> dict[str, Any]:
     """Return what clients are told of a cut; the time is in UTC, as all times of the API are."""
-    taken_at = cut.taken_at.astimezone(UTC).replace(tzinfo=None).isoformat(timespec="microseconds")
-    return {"taken_at": taken_at, "prepare_ms": cut.prepare_ms, "pause_ms": cut.pause_ms}
+    return {"taken_at": time_text(cut.taken_at), "prepare_ms": cut.prepare_ms, "pause_ms": cut.pause_ms}
 
 
 def record_cut(session: Session, cut: Cut, clock: Clock) -> None:

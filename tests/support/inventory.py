@@ -1,0 +1,87 @@
+"""What a data folder, its database and its daemon hold, and whether anything of it has no owner."""
+
+import asyncio
+from collections.abc import Collection
+from pathlib import Path
+
+from running import wait_until
+from sqlalchemy import select
+
+from onecut.db.ledger import DatabaseLedger
+from onecut.db.session import Database
+from onecut.db.snapshots import Snapshot
+from onecut.db.volumes import Attachment, Volume
+from onecut.engine.files import LayerFiles
+from onecut.engine.forest import mergeable, needless
+from onecut.engine.ledger import Holdings
+from onecut.engine.monitor import Monitor
+from onecut.engine.nodes import Nodes
+
+PATIENCE_S = 20.0
+
+
+class Inventory:
+    """Reads the database, the layers' folder and, once the service has let go of it, the daemon."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self._files = LayerFiles(data / "layers")
+
+    def wait_until_tidy(self) -> None:
+        """
+        Wait until nothing without an owner is left in files and database; the service may be running.
+
+        Merging takes its time: what is waited for, again and again, is that less is left.
+        """
+        database = Database(f"sqlite:///{self._data}/onecut.db")
+        try:
+            while left := self._disorder(database):
+                before = len(left)
+                wait_until(lambda: len(self._disorder(database)) < before, f"less is left of {left}")  # noqa: B023 - called here only
+        finally:
+            database.close()
+
+    def check_daemon(self) -> None:
+        """Compare the daemon's nodes, jobs and exports with the database. The service must be gone."""
+        database = Database(f"sqlite:///{self._data}/onecut.db")
+        try:
+            holdings = DatabaseLedger(database).holdings()
+        finally:
+            database.close()
+        asyncio.run(self._compare_daemon(holdings))
+
+    async def _compare_daemon(self, holdings: Holdings) -> None:
+        monitor = Monitor()
+        await monitor.connect(self._data / "run" / "qmp.sock", timeout_s=PATIENCE_S)
+        try:
+            nodes = Nodes(monitor, self._files)
+            assert set(await nodes.layers()) == set(holdings.layers)
+            assert await nodes.exports() == {
+                export: holdings.tops[volume] for export, volume in holdings.exports.items()
+            }
+            assert not await monitor.jobs()
+        finally:
+            await monitor.close()
+
+    def _disorder(self, database: Database) -> list[str]:
+        """Name everything that has no owner, or is wanted and not there."""
+        holdings = DatabaseLedger(database).holdings()
+        with database.reading() as session:
+            volumes = session.scalars(select(Volume.id)).all()
+            attachments = session.scalars(select(Attachment.id)).all()
+            snapshots = session.scalars(select(Snapshot.id).where(Snapshot.status != "error")).all()
+        return [
+            *_differences("layer", self._files.ids(), holdings.layers),
+            *_differences("volume", holdings.tops, volumes),
+            *_differences("export", holdings.exports, attachments),
+            *_differences("point", holdings.points, snapshots),
+            *(f"layer {layer.id} is needless" for layer in needless(holdings)),
+            *(f"layer {layer.id} could be merged" for layer in mergeable(holdings)),
+            *(f"cut {plan.id} is half done" for plan in holdings.plans),
+        ]
+
+
+def _differences(noun: str, there: Collection[str], wanted: Collection[str]) -> list[str]:
+    return [f"{noun} {key} has no owner" for key in set(there) - set(wanted)] + [
+        f"{noun} {key} is missing" for key in set(wanted) - set(there)
+    ]

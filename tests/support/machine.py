@@ -1,0 +1,114 @@
+"""A service in a process of its own, which tests kill and start again, on a data folder that stays."""
+
+import json
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import mortal_service
+from folders import short_folder
+from running import DEADLINE_S, Tenant, sign_in, wait_until
+from sqlalchemy import select
+
+from onecut.cli.throwaway import end_daemon
+from onecut.db.jobs import Job
+from onecut.db.session import Database
+
+
+class Machine:
+    """One data folder and the service on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.data = folder / "data"
+        self._log = folder / "log"
+        self._listen = f"127.0.0.1:{_free_port()}"
+        self._place = self.data / "die-at"
+        self._process: subprocess.Popen[bytes] | None = None
+        self._client: httpx.Client | None = None
+        self.tenant: Tenant
+
+    def start(self) -> None:
+        """Start the service; the first time, sign in. The token outlives the process."""
+        with self._log.open("ab") as log:
+            command = [sys.executable, mortal_service.__file__, self._listen, str(self.data)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+        wait_until(self._answers, "the service answers")
+        if self._client is None:
+            told = json.loads((self.data / "credentials.json").read_text())
+            self._client = sign_in(
+                told["endpoint"], told["domain_name"], told["user_name"], told["password"], told["project_name"]
+            )
+            self.tenant = Tenant(self._client, told["project_id"])
+
+    def stop(self) -> None:
+        """Let the service end in peace; the daemon goes on."""
+        if self._process is not None:
+            self._process.terminate()
+            self._process.wait(DEADLINE_S)
+
+    def close(self) -> None:
+        """End the service and the daemon, and show what both said, for a test that failed."""
+        self.stop()
+        if self._client is not None:
+            self._client.close()
+        end_daemon(self.data / "run" / "qsd.pid")
+        for log in (self._log, *self.data.glob("qsd.log")):
+            print(log.read_text())  # noqa: T201 - shown when the test fails
+
+    def kill_during(self, order: Callable[[], Any], place: str) -> dict[str, Any]:
+        """
+        Give an order to a service that dies at *place*, start it again, and return the job once it has ended.
+
+        See `mortal_service` for the places.
+        """
+        assert self._process is not None
+        before = self._job_ids()
+        self._place.write_text(place)
+        with suppress(httpx.TransportError):  # it may die before the answer is sent
+            order()
+        try:
+            self._process.wait(DEADLINE_S)
+        except subprocess.TimeoutExpired as alive:
+            raise AssertionError(f"the service never came to: {place}") from alive
+        self.start()
+        (job_id,) = self._job_ids() - before
+        return self.tenant.job(job_id)
+
+    def _answers(self) -> bool:
+        assert self._process is not None
+        assert self._process.poll() is None, f"the service ended: {self._log.read_text()[-2000:]}"
+        try:
+            return httpx.get(f"http://{self._listen}/readyz", trust_env=False).status_code == httpx.codes.OK
+        except httpx.TransportError:
+            return False
+
+    def _job_ids(self) -> set[str]:
+        database = Database(f"sqlite:///{self.data}/onecut.db")
+        try:
+            with database.reading() as session:
+                return set(session.scalars(select(Job.id).where(Job.parent_id.is_(None))))
+        finally:
+            database.close()
+
+
+@contextmanager
+def running_machine() -> Iterator[Machine]:
+    """Run a service in a process and a folder of its own; end it, its daemon and the folder at last."""
+    with short_folder() as folder:
+        machine = Machine(folder)
+        try:
+            machine.start()
+            yield machine
+        finally:
+            machine.close()
+
+
+def _free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port: int = listener.getsockname()[1]
+        return port
