@@ -35,6 +35,7 @@ from onecut.errors import EngineDown, EngineFull, VolumeUnusable
 PAUSE_S: Final = 0.1
 """Before each look. Acts come in bursts, and whoever asked for one waits for its end: not the time to read the whole
 ledger."""
+
 AGAIN_S: Final = 2.0
 """Pause before another look at what could not be ended because a read waits for its source."""
 
