@@ -44,7 +44,7 @@ def disks(shop: Workshop) -> list[str]:
 
 def make(shop: Workshop, disks: list[str]) -> str:
     """Make a group of the disks, then write ``after!`` to them."""
-    job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=disks, name="nightly"))
+    job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=disks, name="nightly", instant_access=True))
     assert shop.job(job_id).status == "SUCCESS"
     for volume_id in disks:
         shop.write(volume_id, b"after!")
@@ -159,10 +159,10 @@ class Orders:
 ORDERS = {name: order for name, order in vars(Orders).items() if isinstance(order, staticmethod)}
 
 STEPS = [
-    ("create_group", "cut"),
-    ("create_snapshot", "cut"),
-    ("delete_group", "release"),
-    ("delete_snapshot", "release"),
+    *(("create_group", step) for step in ("cut", "archive", "bind", "release")),
+    *(("create_snapshot", step) for step in ("cut", "archive", "release")),
+    *(("delete_group", step) for step in ("stop", "release", "unbind", "erase")),
+    *(("delete_snapshot", step) for step in ("stop", "release", "unbind", "erase")),
     ("roll_back_group", "cut_undo"),
     ("roll_back_group", "roll_back"),
     ("roll_back_group_without_undo", "cut_undo"),
@@ -222,7 +222,7 @@ class TestTheServiceDies:
         ours = {name: kind for name, kind in shop.job_types().items() if "napshot" in name}
         tried = {step for _, step in STEPS}
 
-        assert len(ours) == 6
+        assert len(ours) == 8
         assert {step for kind in ours.values() for step in kind.steps} == tried
 
     @pytest.mark.parametrize(("order", "step"), STEPS)

@@ -16,6 +16,8 @@ from onecut.engine.forest import mergeable, needless
 from onecut.engine.ledger import Holdings
 from onecut.engine.monitor import Monitor
 from onecut.engine.nodes import Nodes
+from onecut.jobs import points
+from onecut.repository.address import open_store
 
 PATIENCE_S = 20.0
 
@@ -26,6 +28,7 @@ class Inventory:
     def __init__(self, data: Path) -> None:
         self._data = data
         self._files = LayerFiles(data / "layers")
+        self._store = open_store(str(data / "repository"))
 
     def wait_until_tidy(self) -> None:
         """Wait until nothing without an owner is left in files and database; the service may be running."""
@@ -65,14 +68,16 @@ class Inventory:
         with database.reading() as session:
             volumes = session.scalars(select(Volume.id)).all()
             attachments = session.scalars(select(Attachment.id)).all()
-            snapshots = session.scalars(
-                select(Snapshot.id).where(Snapshot.point == "held", Snapshot.status != "error")
-            ).all()
+            in_engine = session.scalars(select(Snapshot.id).where(Snapshot.point.in_(("held", "leaving")))).all()
+            needless_points = points.volumes_with_needless(session)
         return [
             *_differences("layer", self._files.ids(), holdings.layers),
             *_differences("volume", holdings.tops, volumes),
             *_differences("export", holdings.exports, attachments),
-            *_differences("point", holdings.points, snapshots),
+            *_differences("point", holdings.points, in_engine),
+            *(f"a point of volume {volume_id} is needless" for volume_id in needless_points),
+            *(f"lease {info.path} is left" for info in self._store.list("leases")),
+            *(f"deletion {info.path} is half done" for info in self._store.list("deletions")),
             *(f"layer {layer.id} is needless" for layer in needless(holdings)),
             *(f"layer {layer.id} could be merged" for layer in mergeable(holdings)),
             *(f"cut {plan.id} is half done" for plan in holdings.plans),

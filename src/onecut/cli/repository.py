@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -11,6 +12,7 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from onecut.cli.output import json_option, show, show_one
 from onecut.repository.address import open_store
+from onecut.repository.collector import GRACE, execute, plan_collection
 from onecut.repository.errors import NoSuchSnapshot
 from onecut.repository.export import export_qcow2, export_raw
 from onecut.repository.image import Image
@@ -98,6 +100,40 @@ def export(*, address: str, snapshot_id: str, target: Path, form: str, as_json: 
     answer = {"snapshot_id": snapshot_id, "target": str(target), "format": form, "size_bytes": image.size_bytes}
     fields = {"written": str(target), "format": form, "size": size_text(image.size_bytes), "root": manifest.root}
     show_one(answer | {"root": manifest.root}, fields, as_json=as_json)
+
+
+@repository.command("collect")
+@address_option
+@click.option("--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--grace",
+    "grace_s",
+    type=click.FloatRange(min=0),
+    default=GRACE.total_seconds(),
+    show_default=True,
+    metavar="SECONDS",
+    help="What was not renewed for so long belongs to nobody. A service that is archiving renews every minute.",
+)
+@click.option("--thorough", is_flag=True, help="Also look for objects that nothing leads to; reads all trees.")
+@json_option
+def collect(*, address: str, dry_run: bool, grace_s: float, thorough: bool, as_json: bool) -> None:
+    """Free what dead archives, interrupted deletions and gone readers have left."""
+    opened = Repository.open(open_store(address))
+    plan = plan_collection(opened, grace=timedelta(seconds=grace_s), thorough=thorough)
+    if not dry_run:
+        execute(opened, plan)
+    freed_bytes = plan.run_bytes + sum(info.size_bytes for info in plan.unreferenced)
+    answer = {
+        "done": not dry_run,
+        "dead_archives": [lease.snapshot_id for lease in plan.runs],
+        "objects": plan.run_objects + len(plan.unreferenced),
+        "bytes": freed_bytes,
+        "dead_readers": [lease.holds for lease in plan.readers],
+        "interrupted_deletions": [manifest.snapshot_id for manifest in plan.deletions],
+        "old_marks": len(plan.markers),
+    }
+    shown = answer | {"bytes": size_text(freed_bytes)}
+    show_one(answer, {name: value or "-" for name, value in shown.items()}, as_json=as_json)
 
 
 def _row(manifest: SnapshotManifest) -> dict[str, str | None]:
