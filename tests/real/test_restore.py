@@ -17,10 +17,10 @@ from sqlalchemy import select
 from onecut.db.images import ServedImage
 from onecut.db.snapshots import Snapshot
 from onecut.nbd.client import NbdClient
-from onecut.nbd.errors import RequestError
+from onecut.nbd.errors import NbdError
 from onecut.repository.repository import CHUNK_BYTES
 from onecut.repository.store import ObjectStore
-from onecut.units import GiB, MiB
+from onecut.units import GiB, KiB, MiB
 from onecut.wiring import qemu_engine
 
 SIZE = 10 * GiB
@@ -257,15 +257,15 @@ class TestWhileHydrating:
             try:
                 reading = Reading(lambda: read(uri))
                 with NbdClient.connect(uri) as disk:
-                    disk.write(b"new" * 1024, GiB)
+                    disk.write(b"n" * 4 * KiB, GiB)
                     disk.flush()
-                    assert disk.read(GiB, 3072) == b"new" * 1024
+                    assert disk.read(GiB, 4 * KiB) == b"n" * 4 * KiB
                 with pytest.raises(TimeoutError):
                     reading.result(1.0)
                 stalled = hydration(site, restored)
                 assert (stalled["fault"], stalled["progress"] != "100%") == (None, True)
                 with NbdClient.connect(uri) as disk:
-                    disk.write(bytes(3072), GiB)
+                    disk.write(bytes(4 * KiB), GiB)
             finally:
                 away.rename(repository)
 
@@ -301,16 +301,17 @@ class TestWhileHydrating:
 def check_pieces(uri: str, wanted: list[bytes]) -> list[bool]:
     """Read in chunks, and say of each whether its read failed; what does not fail must be right."""
     failed = []
-    with NbdClient.connect(uri) as disk:
-        for place, piece in zip(PLACES, wanted, strict=True):
-            for offset in range(0, PIECE, CHUNK_BYTES):
-                try:
+    for place, piece in zip(PLACES, wanted, strict=True):
+        for offset in range(0, PIECE, CHUNK_BYTES):
+            try:
+                # The daemon hangs up on a read that fails in its middle (QEMU 7.2, nbd_co_send_sparse_read).
+                with NbdClient.connect(uri) as disk:
                     found = disk.read(place + offset, CHUNK_BYTES)
-                except RequestError:
-                    failed.append(True)
-                else:
-                    failed.append(False)
-                    assert found == piece[offset : offset + CHUNK_BYTES]
+            except NbdError:
+                failed.append(True)
+            else:
+                failed.append(False)
+                assert found == piece[offset : offset + CHUNK_BYTES]
     return failed
 
 
@@ -351,7 +352,7 @@ class TestGroups:
             detach(real_site, volume_id)
 
         path = f"/v5/{{p}}/snapshot-groups/{group_id}"
-        real_site.done(real_site.call("POST", f"{path}/rollback", 202, json={}))
+        real_site.done(real_site.call("POST", f"{path}/rollback", 202, json={"rollback": {}}))
         answer = real_site.call("POST", f"{path}/volumes", 202, json={"volumes": {"server_id": server_id}})
         real_site.done(answer)
 
