@@ -1,6 +1,8 @@
 """Volumes that are made, and rolled back, from snapshots which only the repository has."""
 
+import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -272,6 +274,19 @@ class TestWhileHydrating:
             assert reading.result(30) == content(1)
             wait_hydrated(site, restored)
             assert read(uri) == content(1)
+
+    def test_a_killed_daemon_goes_on(self, data: Path) -> None:
+        """Its clients come back, what was fetched is there, and the rest is fetched."""
+        with slow_site(data) as site:
+            server_id = new_server(site)
+            _, snapshot_id = archived(site, server_id, 1)
+            restored = restore(site, snapshot_id, server_id)
+            wait_until(lambda: hydration(site, restored)["progress"] != "0%", "something was fetched")
+
+            os.kill(int((data / "run" / "qsd.pid").read_text()), signal.SIGKILL)
+
+            assert site.job(hydration(site, restored)["job_id"])["status"] == "SUCCESS"
+            assert read(uri_of(site, restored)) == content(1)
 
     def test_a_damaged_chunk_is_an_error_and_is_told(self, data: Path) -> None:
         """Its reads fail, all others are right; hydration ends with the reason, on the volume and the snapshot."""
