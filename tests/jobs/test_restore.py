@@ -234,12 +234,13 @@ class TestFailures:
 class TestTheServiceDies:
     @pytest.mark.parametrize("step", ["find", "create", "hydrate"])
     def test_before_a_step_of_a_new_volume(self, shop: Workshop, step: str) -> None:
-        """The next service takes the step, and the volume is right."""
+        """What the step needs is kept; the next service takes the step, and the volume is right."""
         _, group_id = archived_group(shop, [b"a" * PIECE])
         job_id, volume_id = order_volume(shop, members(shop, group_id)[0])
 
         die_before(shop, step)
         tend(shop, Images.drop_needless)
+        assert bool(served(shop)) == (step == "create")
         assert shop.job(job_id).status == "SUCCESS"
 
         assert shop.read(volume_id, PIECE) == b"a" * PIECE
@@ -247,12 +248,13 @@ class TestTheServiceDies:
 
     @pytest.mark.parametrize("step", ["find", "roll_back", "hydrate"])
     def test_before_a_step_of_a_rollback(self, shop: Workshop, step: str) -> None:
-        """The next service takes the step, and the volumes are right."""
+        """What the step needs is kept; the next service takes the step, and the volumes are right."""
         disks, group_id = archived_group(shop, [b"a" * PIECE, b"b" * PIECE])
         job_id, _ = shop.ask(groups.order_rollback, group_id, undo=False)
 
         die_before(shop, step)
         tend(shop, Images.drop_needless)
+        assert bool(served(shop)) == (step == "roll_back")
         assert shop.job(job_id).status == "SUCCESS"
 
         assert [shop.read(disk, PIECE) for disk in disks] == [b"a" * PIECE, b"b" * PIECE]
