@@ -130,6 +130,8 @@ class Worker:
 
     async def _stop(self) -> None:
         running = list(self._running.values())
+        for job_id in self._patient & self._running.keys():  # it would take too long; the next start goes on with it
+            self._running[job_id].cancel()
         if running:
             _, late = await asyncio.wait(running, timeout=STOP_GRACE_S)
             for task in late:

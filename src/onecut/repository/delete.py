@@ -16,6 +16,7 @@ The order is fixed: record of the deletion, manifest, chunks, pages from the lea
 finds the record carries on: a page that is gone had nothing left beneath it.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -157,7 +158,8 @@ class _Own:
     def page(self, ref: Ref, height: int) -> None:  # noqa: ARG002 - the other one needs them
         """Take a page."""
         self.plan.pages += 1
-        self.plan.stored_bytes += self.reader.page_bytes(ref)
+        with contextlib.suppress(Damaged):  # one that is gone or damaged takes no space, or was told as unreadable
+            self.plan.stored_bytes += self.reader.page_bytes(ref)
 
     def unreadable(self, damage: Damaged) -> None:  # noqa: ARG002 - the page is named by verify, not here
         """Take note of a page that can't be opened."""
