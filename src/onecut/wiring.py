@@ -21,6 +21,7 @@ import structlog
 import uvicorn
 from alembic.util import CommandError
 from fastapi import FastAPI
+from sqlalchemy import exists, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from onecut.api.app import create_app
@@ -28,6 +29,7 @@ from onecut.api.metrics import StateCounts
 from onecut.clock import Clock, SystemClock
 from onecut.config import Settings
 from onecut.db import migrate
+from onecut.db.archives import Archive
 from onecut.db.ledger import DatabaseLedger
 from onecut.db.session import Database
 from onecut.engine.port import Engine
@@ -105,7 +107,7 @@ class Onecut:
         with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
-            app.state.repository = await asyncio.to_thread(_open_repository, self.settings)
+            app.state.repository = await asyncio.to_thread(_open_repository, self.settings, database)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
             with self._archiving(app, engine, database) as archiving:
@@ -282,11 +284,14 @@ def _image_server(settings: Settings) -> ImageServer:
         raise Misconfigured(f"the folder {folder} can't be used for sockets: {error}") from error
 
 
-def _open_repository(settings: Settings) -> Repository:
-    """Open the repository, or make one where there is none."""
+def _open_repository(settings: Settings, database: Database) -> Repository:
+    """Open the repository; make it when nothing was archived yet, and never in place of one that is away."""
     address = settings.repository or str(settings.data.absolute() / "repository")
+    with database.reading() as session:
+        in_use = session.scalar(select(exists().where(Archive.archived_at.is_not(None))))
     try:
-        return Repository.create(open_store(address))
+        store = open_store(address)
+        return Repository.open(store) if in_use else Repository.create(store)
     except (RepositoryError, OSError) as error:
         raise Misconfigured(f"the repository {address} can't be used: {error}") from error
 

@@ -11,9 +11,11 @@ from sqlalchemy import select
 from workshop import Workshop, open_workshop
 
 from onecut.db.images import ServedImage
+from onecut.db.jobs import Job
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.volumes import Volume
-from onecut.errors import EngineError
+from onecut.errors import EngineError, VolumeUnusable
+from onecut.jobs import hydration
 from onecut.jobs.images import Images
 from onecut.repository.lease import leases
 from onecut.service import groups, snapshots, volumes
@@ -231,15 +233,45 @@ class TestFailures:
         assert [shop.read(disk, PIECE) for disk in disks] == [b"a" * PIECE, b"b" * PIECE]
 
 
+class TestHydration:
+    def test_what_cannot_be_read_is_shown_until_it_can(self, shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The job fails, the volume says why and goes on; once the engine has all of it the volume says no more."""
+        _, group_id = archived_group(shop, [b"a" * PIECE])
+
+        async def refuse(_volume_id: str, *, on_progress: Callable[[int, int], None]) -> None:
+            on_progress(1, 2)
+            raise VolumeUnusable("1 MiB of the image can't be read")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(shop.engine, "hydrate", refuse)
+            job_id, volume_id = order_volume(shop, members(shop, group_id)[0])
+            shop.job(job_id)
+            (shown,) = hydrations(shop)
+            asyncio.run(hydration.look_again(shop.engine, shop.database))
+            assert hydrations(shop) == [shown]
+
+        job = shop.get(Job, shown["job_id"])
+        assert (job.job_type, job.status, job.fail_reason) == (
+            "hydrateVolume",
+            "FAIL",
+            "1 MiB of the image can't be read",
+        )
+        assert shown["fault"] == job.fail_reason
+        assert shop.get(Volume, volume_id).status == "available"
+        asyncio.run(hydration.look_again(shop.engine, shop.database))
+        assert hydrations(shop) == []
+
+
 class TestTheServiceDies:
     @pytest.mark.parametrize("step", ["find", "create", "hydrate"])
     def test_before_a_step_of_a_new_volume(self, shop: Workshop, step: str) -> None:
-        """The next service takes the step, and the volume is right."""
+        """What the step needs is kept; the next service takes the step, and the volume is right."""
         _, group_id = archived_group(shop, [b"a" * PIECE])
         job_id, volume_id = order_volume(shop, members(shop, group_id)[0])
 
         die_before(shop, step)
         tend(shop, Images.drop_needless)
+        assert bool(served(shop)) == (step == "create")
         assert shop.job(job_id).status == "SUCCESS"
 
         assert shop.read(volume_id, PIECE) == b"a" * PIECE
@@ -247,12 +279,13 @@ class TestTheServiceDies:
 
     @pytest.mark.parametrize("step", ["find", "roll_back", "hydrate"])
     def test_before_a_step_of_a_rollback(self, shop: Workshop, step: str) -> None:
-        """The next service takes the step, and the volumes are right."""
+        """What the step needs is kept; the next service takes the step, and the volumes are right."""
         disks, group_id = archived_group(shop, [b"a" * PIECE, b"b" * PIECE])
         job_id, _ = shop.ask(groups.order_rollback, group_id, undo=False)
 
         die_before(shop, step)
         tend(shop, Images.drop_needless)
+        assert bool(served(shop)) == (step == "roll_back")
         assert shop.job(job_id).status == "SUCCESS"
 
         assert [shop.read(disk, PIECE) for disk in disks] == [b"a" * PIECE, b"b" * PIECE]

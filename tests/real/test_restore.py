@@ -1,6 +1,8 @@
 """Volumes that are made, and rolled back, from snapshots which only the repository has."""
 
+import os
 import random
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,10 +19,10 @@ from sqlalchemy import select
 from onecut.db.images import ServedImage
 from onecut.db.snapshots import Snapshot
 from onecut.nbd.client import NbdClient
-from onecut.nbd.errors import RequestError
+from onecut.nbd.errors import NbdError
 from onecut.repository.repository import CHUNK_BYTES
 from onecut.repository.store import ObjectStore
-from onecut.units import GiB, MiB
+from onecut.units import GiB, KiB, MiB
 from onecut.wiring import qemu_engine
 
 SIZE = 10 * GiB
@@ -257,21 +259,34 @@ class TestWhileHydrating:
             try:
                 reading = Reading(lambda: read(uri))
                 with NbdClient.connect(uri) as disk:
-                    disk.write(b"new" * 1024, GiB)
+                    disk.write(b"n" * 4 * KiB, GiB)
                     disk.flush()
-                    assert disk.read(GiB, 3072) == b"new" * 1024
+                    assert disk.read(GiB, 4 * KiB) == b"n" * 4 * KiB
                 with pytest.raises(TimeoutError):
                     reading.result(1.0)
                 stalled = hydration(site, restored)
                 assert (stalled["fault"], stalled["progress"] != "100%") == (None, True)
                 with NbdClient.connect(uri) as disk:
-                    disk.write(bytes(3072), GiB)
+                    disk.write(bytes(4 * KiB), GiB)
             finally:
                 away.rename(repository)
 
             assert reading.result(30) == content(1)
             wait_hydrated(site, restored)
             assert read(uri) == content(1)
+
+    def test_a_killed_daemon_goes_on(self, data: Path) -> None:
+        """Its clients come back, what was fetched is there, and the rest is fetched."""
+        with slow_site(data) as site:
+            server_id = new_server(site)
+            _, snapshot_id = archived(site, server_id, 1)
+            restored = restore(site, snapshot_id, server_id)
+            wait_until(lambda: hydration(site, restored)["progress"] != "0%", "something was fetched")
+
+            os.kill(int((data / "run" / "qsd.pid").read_text()), signal.SIGKILL)
+
+            assert site.job(hydration(site, restored)["job_id"])["status"] == "SUCCESS"
+            assert read(uri_of(site, restored)) == content(1)
 
     def test_a_damaged_chunk_is_an_error_and_is_told(self, data: Path) -> None:
         """Its reads fail, all others are right; hydration ends with the reason, on the volume and the snapshot."""
@@ -301,16 +316,17 @@ class TestWhileHydrating:
 def check_pieces(uri: str, wanted: list[bytes]) -> list[bool]:
     """Read in chunks, and say of each whether its read failed; what does not fail must be right."""
     failed = []
-    with NbdClient.connect(uri) as disk:
-        for place, piece in zip(PLACES, wanted, strict=True):
-            for offset in range(0, PIECE, CHUNK_BYTES):
-                try:
+    for place, piece in zip(PLACES, wanted, strict=True):
+        for offset in range(0, PIECE, CHUNK_BYTES):
+            try:
+                # The daemon hangs up on a read that fails in its middle (QEMU 7.2, nbd_co_send_sparse_read).
+                with NbdClient.connect(uri) as disk:
                     found = disk.read(place + offset, CHUNK_BYTES)
-                except RequestError:
-                    failed.append(True)
-                else:
-                    failed.append(False)
-                    assert found == piece[offset : offset + CHUNK_BYTES]
+            except NbdError:
+                failed.append(True)
+            else:
+                failed.append(False)
+                assert found == piece[offset : offset + CHUNK_BYTES]
     return failed
 
 
@@ -351,7 +367,7 @@ class TestGroups:
             detach(real_site, volume_id)
 
         path = f"/v5/{{p}}/snapshot-groups/{group_id}"
-        real_site.done(real_site.call("POST", f"{path}/rollback", 202, json={}))
+        real_site.done(real_site.call("POST", f"{path}/rollback", 202, json={"rollback": {}}))
         answer = real_site.call("POST", f"{path}/volumes", 202, json={"volumes": {"server_id": server_id}})
         real_site.done(answer)
 

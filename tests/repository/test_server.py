@@ -14,6 +14,8 @@ import pytest
 from archived import CHUNK, START, Volume, noise, restored
 
 from onecut.nbd import wire
+from onecut.nbd.client import BASE_ALLOCATION, NbdClient
+from onecut.nbd.errors import ConnectionLost, RequestError
 from onecut.repository.archive import Request, archive
 from onecut.repository.export import export_qcow2, export_raw
 from onecut.repository.extents import Extent, Kind
@@ -161,6 +163,57 @@ class TestTrouble:
             assert copy.wait(30) == 0
 
         assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
+
+    def test_a_damaged_page_hides_no_data(self, server: ImageServer, volume: Volume, folder: Path) -> None:
+        """What nobody can know to be zeros is called data, its reads fail, and the damage is told by name."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+        for page in (folder / "trees" / volume.latest.run_id).rglob("*"):
+            if page.is_file():
+                page.write_bytes(page.read_bytes()[:-1])
+
+        with NbdClient.connect(uri) as client:
+            extents = list(client.block_status(0, client.size_bytes, BASE_ALLOCATION))
+            with pytest.raises(RequestError, match="EIO"):
+                client.read(600 * CHUNK, CHUNK)
+
+        assert [(extent.offset, extent.length, extent.flags) for extent in extents] == [(0, client.size_bytes, 0)]
+        assert "trees/" in server.damages()["disk"].path
+
+    def test_an_image_may_be_opened_later(self, server: ImageServer, volume: Volume, folder: Path) -> None:
+        """Its export opens while the store is away; the first read waits for it."""
+        manifest, away = volume.latest, folder.with_name("away")
+        assert manifest is not None
+        folder.rename(away)
+        path = manifest.path
+
+        def open_image() -> Image:
+            found = volume.repository.read_manifest(path)
+            if found is None:
+                raise volume.repository.explain_missing(path)
+            return Image(volume.repository, found)
+
+        uri = server.add_later("disk", manifest.size_bytes, open_image)
+        with NbdClient.connect(uri) as client:
+            back = threading.Timer(0.5, away.rename, [folder])
+            back.start()
+
+            assert client.read(3 * CHUNK, CHUNK) == bytes(volume.data[3 * CHUNK : 4 * CHUNK])
+            back.join()
+
+    def test_a_closing_server_answers_no_read_that_waits(
+        self, server: ImageServer, volume: Volume, folder: Path
+    ) -> None:
+        """An error would reach the guest; without an answer the client asks the next server."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+        folder.rename(folder.with_name("away"))
+        with NbdClient.connect(uri) as client:
+            closer = threading.Timer(0.5, server._closed.set)  # the first thing that closing does
+            closer.start()
+            with pytest.raises(ConnectionLost):
+                client.read(3 * CHUNK, CHUNK)
+            closer.join()
 
     def test_closing_ends_reads_that_wait(self, server: ImageServer, volume: Volume, folder: Path) -> None:
         """A server whose store is away can be closed all the same."""

@@ -65,3 +65,23 @@ def test_a_second_service_on_the_same_folder_is_refused(tmp_path: Path) -> None:
 
     with running_site(tmp_path), pytest.raises(Misconfigured, match="another service uses"), service_thread(second):
         pass
+
+
+def test_a_repository_that_is_away_is_not_made_anew(tmp_path: Path) -> None:
+    """Once a snapshot is archived an empty folder in the repository's place, as of an unmounted disk, is refused."""
+    with running_site(tmp_path) as site:
+        volume = {"size": 10, "volume_type": "SSD", "availability_zone": "az1"}
+        made = site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json={"volume": volume})
+        site.done(made)
+        wanted = {"snapshot": {"volume_id": made["volume_ids"][0]}}
+        site.done(site.call("POST", "/v5/{p}/snapshots", 202, json=wanted))
+    (tmp_path / "repository").rename(tmp_path / "away")
+
+    settings = Settings(data=tmp_path, listen="127.0.0.1:0")
+    with (
+        pytest.raises(Misconfigured, match="this is not a repository"),
+        service_thread(Onecut(settings, make_engine=memory_engine)),
+    ):
+        pass
+
+    assert not list((tmp_path / "repository").glob("*.json"))

@@ -23,7 +23,7 @@ from onecut.db.volumes import Volume
 from onecut.engine.port import Engine
 from onecut.errors import EngineDown, EngineError, VolumeUnusable
 from onecut.jobs import queue
-from onecut.jobs.images import TEND_S, Images
+from onecut.jobs.images import Images
 from onecut.jobs.patience import persist
 from onecut.jobs.queue import JobOrder
 from onecut.jobs.transaction import transact
@@ -36,6 +36,9 @@ PROGRESS_S: Final = 1.0
 
 ENGINE_PAUSE_S: Final = 5.0
 """Pause while the engine does not answer. Nothing is lost by waiting: it goes on filling when it is back."""
+
+LOOK_EVERY_S: Final = 30.0
+"""How often it is looked whether what could not be read can be read now; the engine asks again as often."""
 
 LOOK_S: Final = 2.0
 """How long the engine may take to say that a volume is filled after all."""
@@ -162,7 +165,7 @@ async def look_again_for_ever(engine: Engine, database: Database) -> None:
     """Do so now and then."""
     while True:
         await look_again(engine, database)
-        await asyncio.sleep(TEND_S)
+        await asyncio.sleep(LOOK_EVERY_S)
 
 
 def _clear(session: Session, volume_id: str, job_id: str) -> None:

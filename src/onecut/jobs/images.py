@@ -8,9 +8,11 @@ snapshot may be deleted all the same: its data goes when the image does.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import inf
 from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
@@ -38,8 +40,11 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-TEND_S: Final = 60.0
-"""How often leases are renewed, and it is looked whether images are needed, even if nobody says so."""
+TEND_S: Final = 5.0
+"""How often it is looked whether images are needed, even if nobody says so."""
+
+RENEW_S: Final = 60.0
+"""How often leases are renewed."""
 
 
 class Images:
@@ -91,10 +96,13 @@ class Images:
 
     async def tend_for_ever(self) -> None:
         """See to leases, damage and images that are not needed any more, now and then."""
+        renewed_at = -inf
         while True:
             self._woken.clear()
             try:
-                await self.renew()
+                if time.monotonic() - renewed_at >= RENEW_S:
+                    await self.renew()
+                    renewed_at = time.monotonic()
                 await self.note_damage()
                 await self.drop_needless()
             except OnecutError as error:
