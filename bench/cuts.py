@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator, Sequence
 
 from bench.bare import Bare, bare_daemon
-from bench.disks import SIZE_BYTES, attach_disks, delete_group, take_group
+from bench.disks import SIZE_BYTES, TakenCut, attach_disks, delete_group, take_group
 from bench.load import Probe, saturated
 from bench.result import Result
 from onecut.cli.client import Api
@@ -51,9 +51,15 @@ def _cut_and_stall(api: Api, volume_ids: Sequence[str], probe: Probe) -> tuple[f
     return cut.facts["pause_ms"], longest_ms
 
 
+def _one_cut(api: Api, volume_ids: Sequence[str]) -> TakenCut:
+    cut = take_group(api, volume_ids)
+    delete_group(api, cut.group_id)
+    return cut
+
+
 def _idle(api: Api) -> Iterator[Result]:
     disks = attach_disks(api, 2)
-    cuts = [take_group(api, disks.volume_ids) for _ in range(IDLE_CUTS)]
+    cuts = [_one_cut(api, disks.volume_ids) for _ in range(IDLE_CUTS)]
     done_ms = statistics.median(cut.cut_ms for cut in cuts)
     seen_ms = statistics.median(cut.total_ms for cut in cuts)
     seen = f"{seen_ms:.1f} ms until a client sees the job's end"
