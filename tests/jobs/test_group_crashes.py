@@ -163,11 +163,9 @@ STEPS = [
     *(("create_snapshot", step) for step in ("cut", "archive", "release")),
     *(("delete_group", step) for step in ("stop", "release", "unbind", "erase")),
     *(("delete_snapshot", step) for step in ("stop", "release", "unbind", "erase")),
-    ("roll_back_group", "cut_undo"),
-    ("roll_back_group", "roll_back"),
-    ("roll_back_group_without_undo", "cut_undo"),
-    ("roll_back_group_without_undo", "roll_back"),
-    ("roll_back_snapshot", "roll_back"),
+    *(("roll_back_group", step) for step in ("find", "cut_undo", "roll_back")),
+    *(("roll_back_group_without_undo", step) for step in ("find", "cut_undo", "roll_back")),
+    *(("roll_back_snapshot", step) for step in ("find", "roll_back")),
 ]
 
 ACTS = [
