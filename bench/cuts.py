@@ -22,7 +22,7 @@ def measure() -> Iterator[Result]:
     with throwaway_service() as api, bare_daemon() as bare:
         yield from _under_load(api, bare)
     with throwaway_service() as api:
-        yield _idle(api)
+        yield from _idle(api)
 
 
 def _under_load(api: Api, bare: Bare) -> Iterator[Result]:
@@ -51,8 +51,10 @@ def _cut_and_stall(api: Api, volume_ids: Sequence[str], probe: Probe) -> tuple[f
     return cut.facts["pause_ms"], longest_ms
 
 
-def _idle(api: Api) -> Result:
+def _idle(api: Api) -> Iterator[Result]:
     disks = attach_disks(api, 2)
-    took_ms = [take_group(api, disks.volume_ids).total_ms for _ in range(IDLE_CUTS)]
-    median_ms = statistics.median(took_ms)
-    return Result("request to cut done, 2 idle disks", f"{median_ms:.1f} ms median", "", median_ms, "<=", 50.0)
+    cuts = [take_group(api, disks.volume_ids) for _ in range(IDLE_CUTS)]
+    done_ms = statistics.median(cut.cut_ms for cut in cuts)
+    seen_ms = statistics.median(cut.total_ms for cut in cuts)
+    seen = f"{seen_ms:.1f} ms until a client sees the job's end"
+    yield Result("request to cut done, 2 idle disks", f"{done_ms:.1f} ms median", seen, done_ms, "<=", 50.0)

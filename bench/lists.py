@@ -2,16 +2,16 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from uuid import uuid4
-
-from sqlalchemy import insert
 
 from bench.result import Result
 from onecut.cli.client import Api
 from onecut.cli.throwaway import throwaway_service
+from onecut.db import identity  # noqa: F401 - groups refer to projects
 from onecut.db.session import Database
 from onecut.db.snapshots import SnapshotGroup
 
@@ -21,7 +21,7 @@ RUNS = 15
 
 def measure() -> Iterator[Result]:
     """Time show and list in a project with few groups and in one with many, in turn."""
-    with _service_with(FEW) as few, _service_with(MANY) as many:
+    with _project_with(FEW) as few, _project_with(MANY) as many:
         listing = _in_turn(_list, few, many)
         showing = _in_turn(_show, few, many)
     for what, (few_ms, many_ms) in {"list 1,000 groups": listing, "show a group": showing}.items():
@@ -30,43 +30,53 @@ def measure() -> Iterator[Result]:
         )
 
 
+@dataclass(frozen=True)
+class Project:
+    """A project with so many groups."""
+
+    api: Api
+    newest_id: str
+
+
 @contextmanager
-def _service_with(groups: int) -> Iterator[Api]:
+def _project_with(groups: int) -> Iterator[Project]:
     with throwaway_service() as api:
         database = Database(f"sqlite:///{api.credentials_path.parent / 'onecut.db'}")
         now = datetime.now(UTC)
         rows = [
-            {
-                "id": str(uuid4()), "project_id": api.credentials.project_id, "name": f"g{number}", "description": "",
-                "status": "available", "server_id": None, "enterprise_project_id": "0",
-                "created_at": now - timedelta(seconds=number), "updated_at": now,
-            }
+            SnapshotGroup(
+                id=str(uuid4()),
+                project_id=api.credentials.project_id,
+                name=f"g{number}",
+                status="available",
+                member_count=2,
+                created_at=now - timedelta(seconds=number),
+                updated_at=now,
+            )
             for number in range(groups)
-        ]  # fmt: skip
+        ]
         with database.writing() as session:
-            session.execute(insert(SnapshotGroup), rows)
+            session.add_all(rows)
         database.close()
-        yield api
+        yield Project(api, rows[0].id)
 
 
-def _in_turn(act: Callable[[Api], object], few: Api, many: Api) -> tuple[float, float]:
+def _in_turn(act: Callable[[Project], None], few: Project, many: Project) -> tuple[float, float]:
     """Return the medians of both, in milliseconds; first few, then many."""
     took: dict[int, list[float]] = {0: [], 1: []}
     for _ in range(RUNS):
-        for which, api in enumerate((few, many)):
+        for which, project in enumerate((few, many)):
             began = time.perf_counter()
-            act(api)
+            act(project)
             took[which].append((time.perf_counter() - began) * 1000)
     return statistics.median(took[0]), statistics.median(took[1])
 
 
-def _list(api: Api) -> Sequence[object]:
-    found: Sequence[object] = api.call("GET", "/v5/{p}/snapshot-groups/detail?limit=1000")["snapshot_groups"]
+def _list(project: Project) -> None:
+    found = project.api.call("GET", "/v5/{p}/snapshot-groups/detail?limit=1000")["snapshot_groups"]
     if len(found) != FEW:
         raise AssertionError(f"the page has {len(found)} groups")
-    return found
 
 
-def _show(api: Api) -> object:
-    newest = api.call("GET", "/v5/{p}/snapshot-groups/detail?limit=1")["snapshot_groups"][0]["id"]
-    return api.call("GET", f"/v5/{{p}}/snapshot-groups/{newest}")
+def _show(project: Project) -> None:
+    project.api.call("GET", f"/v5/{{p}}/snapshot-groups/{project.newest_id}")

@@ -6,7 +6,12 @@ from pathlib import Path
 
 import pytest
 import structlog
+from hypothesis import HealthCheck, settings
 from running import Site, running_site
+
+# How fast an example is says something of the machine's load, and nothing of the code.
+settings.register_profile("onecut", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("onecut")
 
 
 @pytest.fixture(autouse=True, scope="session")

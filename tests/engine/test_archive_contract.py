@@ -97,7 +97,7 @@ class TestExtents:
         """Cut after cut, what is called unchanged is unchanged, zeros are zeros, and little is called changed."""
         volume_id, source = await new_volume(site), random.Random(3)  # noqa: S311 - repeatable
         content, before, base = bytearray(SIZE), bytes(SIZE), None
-        for turn in range(4):
+        for turn in range(3):
             await write_at_random(site, volume_id, content, source)
             point_id = await cut(site, volume_id)
 

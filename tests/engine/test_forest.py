@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from onecut.engine.forest import bottom_up, mergeable, needless
 from onecut.engine.ledger import CutPlan, Holdings, Layer, PlannedMember
+from onecut.engine.port import ImageSource
 
 SIZE = 1 << 20
 
@@ -54,6 +55,16 @@ def test_what_a_top_or_a_point_stands_on_is_needed() -> None:
     assert {layer.id for layer in unneeded} == {"3", "4", "5"}
     assert unneeded[-1].id == "3"
     assert [layer.id for layer in needless(holdings(layers, tops="2", points="4"))] == ["5"]
+
+
+def test_nothing_above_a_source_is_merged() -> None:
+    """A merge stops I/O for a moment, and a read through these layers may be waiting for the source."""
+    layers = forest(None, 0, 1, 2)
+    assert [layer.id for layer in mergeable(holdings(layers, tops="3"))] == ["1", "2"]
+
+    layers["0"] = Layer("0", None, SIZE, ImageSource("nbd://localhost", SIZE))
+
+    assert list(mergeable(holdings(layers, tops="3"))) == []
 
 
 def test_a_layer_that_an_act_builds_on_is_needed() -> None:

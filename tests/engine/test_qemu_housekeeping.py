@@ -35,6 +35,10 @@ async def layers(site: QemuSite) -> int:
     return len(site.ledger.holdings().layers)
 
 
+async def has_layers(site: QemuSite, count: int) -> bool:
+    return await layers(site) == count
+
+
 async def merge_is_running(site: QemuSite) -> bool:
     async with site.engine._gate.act() as nodes:
         return any(job_id.startswith("merge-") for job_id in await nodes.monitor.jobs())
@@ -207,7 +211,7 @@ async def test_building_on_a_layer_ends_its_merge(qemu: QemuSite) -> None:
         await check_content(qemu, volume_id, upper)
 
     await check_content_soon(qemu, volume_id, upper)
-    assert await layers(qemu) == 2
+    await until(lambda: has_layers(qemu, 2))
 
 
 @pytest.mark.parametrize("act", ["roll_back", "delete"])

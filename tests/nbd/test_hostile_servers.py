@@ -14,7 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 
 import pytest
-from nbd_servers import short_folder
+from folders import short_folder
 
 from onecut.nbd.client import BASE_ALLOCATION, Extent, NbdClient
 from onecut.nbd.errors import ConnectionLost, ExportRefused, ProtocolError, RequestError

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from errno import EIO, ENOSPC, EPERM
 from pathlib import Path
 
@@ -324,3 +325,38 @@ def test_many_clients_use_one_server_at_once(memory: Server) -> None:
             first.write(b"from the first", 0)
             assert second.read(0, 14) == b"from the first"
         assert first.read(0, 4) == b"from"
+
+
+def test_caching_is_asked_for_and_changes_nothing(tmp_path: Path) -> None:
+    """The server fetches what is asked for, in requests of its own size, and the content stays."""
+    log = tmp_path / "log"
+    with nbdkit("--filter=log", "--filter=cache", "memory", "64M", f"logfile={log}", "cache-on-read=true") as server:
+        with NbdClient.connect(server.uri()) as client:
+            client.write(b"x" * MiB, 0)
+            client.cache(0, 64 * MiB)
+            assert client.read(0, MiB) == b"x" * MiB
+        assert log.read_text().count(" Cache id=") >= 2
+
+    with (
+        nbdkit("--filter=nocache", "memory", "1M", "cachemode=none") as server,
+        NbdClient.connect(server.uri()) as client,
+        pytest.raises(Unsupported, match="caching"),
+    ):
+        client.cache(0, MiB)
+
+
+def test_a_wait_is_ended_from_another_thread() -> None:
+    """Whoever waits without a time limit gets an error as soon as somebody breaks the connection off."""
+    with nbdkit("--filter=delay", "memory", "1M", "rdelay=60") as server:
+        client = NbdClient.connect(server.uri(), timeout_s=None)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(client.read, 0, KiB)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.2)
+
+            client.break_off()
+
+            with pytest.raises(ConnectionLost):
+                waiting.result(10)
+        client.break_off()
+        server.kill()

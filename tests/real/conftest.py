@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from folders import short_folder
 from inventory import Inventory
-from running import Site, running_site, short_folder
+from running import Site, running_site
 
 from onecut.cli.throwaway import end_daemon
 from onecut.wiring import qemu_engine

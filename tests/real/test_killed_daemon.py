@@ -1,13 +1,16 @@
 """The daemon is killed: the service starts it again by itself, and what was on stable storage is there."""
 
+import asyncio
 import os
 import random
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from diary import Diary
+from inventory import Inventory
 from orders import (
     attach,
     delete_groups,
@@ -20,11 +23,16 @@ from orders import (
     take_group,
     uris,
 )
-from running import Site, wait_until
+from running import Site, running_site, wait_until
 from sqlalchemy import select
 
+from onecut.clock import Clock
+from onecut.config import Settings
 from onecut.db.layers import EnginePoint
+from onecut.db.ledger import DatabaseLedger
+from onecut.db.session import Database
 from onecut.engine import qemu
+from onecut.errors import EngineDown
 from onecut.nbd.client import NbdClient
 from onecut.nbd.errors import ConnectionLost
 from onecut.units import KiB
@@ -113,6 +121,49 @@ def test_killed_during_cuts(real_site: Site, data: Path) -> None:
             diary.wait_for(6)
     print(outcomes)  # noqa: T201 - shown when the test fails
     diary.check()
+
+
+def test_killed_before_the_answer_to_the_transaction(data: Path) -> None:
+    """
+    A cut that was made, and whose answer was lost with the daemon, is adopted with all that was written since.
+
+    Given up, it would take with it the writes that clients had been told are on stable storage.
+    """
+    engines: list[DeafEngine] = []
+
+    def deaf_engine(settings: Settings, database: Database, clock: Clock) -> DeafEngine:
+        engines.append(DeafEngine(DatabaseLedger(database), settings.data, settings.data / "run", clock=clock))
+        return engines[0]
+
+    with running_site(data, make_engine=deaf_engine) as site:
+        volume_ids = new_volumes(site, 2, new_server(site))
+        with Diary(uris(site, volume_ids), reconnect=True) as diary:
+
+            def kill_after_more_writes() -> None:
+                diary.wait_for(20)
+                kill_daemon(data)
+
+            engines[0].instead_of_the_answer = kill_after_more_writes
+            group_id = take_group(site, volume_ids)
+            diary.wait_for(20)
+        diary.check()
+        assert check_outcome(site, group_id) == "available"
+        delete_groups(site, [group_id])
+        Inventory(data).wait_until_tidy()
+    Inventory(data).check_daemon()
+
+
+class DeafEngine(qemu.QemuEngine):
+    """Does not hear that a transaction was carried out, once: something else happens instead."""
+
+    instead_of_the_answer: Callable[[], None] | None = None
+
+    async def _reached(self, step: str) -> None:
+        await super()._reached(step)
+        if step == "frozen" and self.instead_of_the_answer is not None:
+            act, self.instead_of_the_answer = self.instead_of_the_answer, None
+            await asyncio.to_thread(act)
+            raise EngineDown("the daemon was lost before it answered")
 
 
 def check_outcome(site: Site, group_id: str) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from folders import short_folder
 from inventory import Inventory
 from machine import Machine, running_machine
 from orders import (
@@ -24,7 +25,7 @@ from orders import (
     uris,
     volume,
 )
-from running import Site, running_site, short_folder
+from running import Site, running_site
 
 from onecut.cli.throwaway import end_daemon
 from onecut.db.ledger import DatabaseLedger
@@ -225,7 +226,7 @@ class TestStart:
 
     def test_with_sockets_paths_that_are_too_long(self, folder: Path) -> None:
         """The sentence names the limit."""
-        assert "may have 107 bytes" in refused_start(folder / ("long" * 25))
+        assert "may have at most 107 bytes" in refused_start(folder / ("long" * 25))
 
     def test_after_a_crash_of_the_machine(self, machine: Machine) -> None:
         """A pid file that now names another's process, and sockets that nobody listens on, are no obstacle."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from nbd_servers import short_folder
+from folders import short_folder
 
 from onecut.engine.port import ImageSource
 from onecut.units import MiB

@@ -12,7 +12,8 @@ from typing import Any
 
 import httpx
 import mortal_service
-from running import DEADLINE_S, Tenant, short_folder, sign_in, wait_until
+from folders import short_folder
+from running import DEADLINE_S, Tenant, sign_in, wait_until
 from sqlalchemy import select
 
 from onecut.cli.throwaway import end_daemon

@@ -1,13 +1,13 @@
 """Real NBD servers for tests, each on a Unix socket of its own."""
 
-import shutil
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+
+from folders import short_folder
 
 _START_S = 20
 
@@ -27,16 +27,6 @@ class Server:
         """End it without a word to its clients."""
         self.process.kill()
         self.process.wait()
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """Make a folder with a path short enough for sockets (107 bytes), and remove it in the end."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="oc"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @contextmanager

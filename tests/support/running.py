@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -178,13 +176,3 @@ def running_site(
         finally:
             for open_client in site._clients:
                 open_client.close()
-
-
-@contextmanager
-def short_folder() -> Iterator[Path]:
-    """Make a folder whose path is short enough for sockets (107 bytes), and remove it at the end."""
-    folder = Path(tempfile.mkdtemp(dir="/tmp", prefix="oc"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)

@@ -4,7 +4,8 @@ import stat
 from pathlib import Path
 
 import pytest
-from running import memory_engine, running_site, service_thread, short_folder
+from folders import short_folder
+from running import memory_engine, running_site, service_thread
 
 from onecut.cli.throwaway import end_daemon
 from onecut.config import Settings

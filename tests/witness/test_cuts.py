@@ -10,7 +10,7 @@ from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
-from nbd_servers import short_folder
+from folders import short_folder
 from qemu.qmp import QMPClient
 
 from onecut.nbd.client import NbdClient

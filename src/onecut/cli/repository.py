@@ -85,7 +85,15 @@ def verify_(
 @address_option
 @click.argument("snapshot_id", metavar="SNAPSHOT")
 @click.argument("target", type=click.Path(dir_okay=False, path_type=Path))
-@click.option("--format", "form", type=click.Choice(["raw", "qcow2"]), default="raw", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["raw", "qcow2"]),
+    default="raw",
+    show_default=True,
+    metavar="FORMAT",
+    help="raw or qcow2.",
+)
 @json_option
 def export(*, address: str, snapshot_id: str, target: Path, form: str, as_json: bool) -> None:
     """Write the disk of SNAPSHOT to the file TARGET."""

@@ -1,8 +1,9 @@
 """Opening the database, and the two kinds of transaction: one that reads, one that writes."""
 
 import json
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
@@ -28,7 +29,11 @@ class Database:
         self.writing_sessions = sessionmaker(
             self.engine.execution_options(onecut_writes=True), expire_on_commit=False
         )
+        self._turn: AbstractContextManager[object] = nullcontext()
         if self.engine.dialect.name == "sqlite":
+            # SQLite lets a second writer sleep, up to 100 ms at a time, and look again. Writers of one process take
+            # turns here instead: the next is woken at once.
+            self._turn = threading.Lock()
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
@@ -41,7 +46,7 @@ class Database:
     @contextmanager
     def writing(self) -> Iterator[Session]:
         """Open a transaction that is committed at the end of the block, or leaves no trace when it raises."""
-        with self.writing_sessions.begin() as session:
+        with self._turn, self.writing_sessions.begin() as session:
             yield session
 
     def close(self) -> None:

@@ -32,6 +32,10 @@ from onecut.engine.nodes import Nodes, new_layer_id
 from onecut.engine.readings import Readings
 from onecut.errors import EngineDown, EngineFull, VolumeUnusable
 
+PAUSE_S: Final = 0.1
+"""Before each look. Acts come in bursts, and whoever asked for one waits for its end: not the time to read the whole
+ledger."""
+
 AGAIN_S: Final = 2.0
 """Pause before another look at what could not be ended because a read waits for its source."""
 
@@ -121,6 +125,7 @@ class Housekeeping:
         """Look whenever there is reason to, for ever."""
         while True:
             await self._due.wait()
+            await asyncio.sleep(PAUSE_S)
             self._due.clear()
             try:
                 async with self._gate.act() as nodes:

@@ -20,15 +20,15 @@ from typing import Final, NamedTuple, Self, TypeVar
 
 import structlog
 
-from onecut.engine.extents import ranges
 from onecut.engine.forest import source_below
 from onecut.engine.gate import Gate
 from onecut.engine.ledger import Layer, Ledger
-from onecut.engine.nodes import CLUSTER_BYTES, Nodes
+from onecut.engine.nodes import ANSWER_S, CLUSTER_BYTES, Nodes
+from onecut.engine.port import ImageSource
 from onecut.engine.readings import Readings
 from onecut.engine.together import all_of
 from onecut.errors import CannotCut, EngineDown, EngineError, VolumeUnusable
-from onecut.nbd.client import NbdClient
+from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import NbdError, RequestError
 from onecut.units import KiB, MiB, size_text
 
@@ -39,6 +39,9 @@ CONNECTIONS: Final = 4
 """Pieces of one layer under way at once; with more, two cores gain nothing."""
 
 ASKED_BYTES: Final = 4 * KiB
+
+_OWN: Final = 1
+"""Depth of what lies in the layer itself."""
 
 RETRY_S: Final = 1.0
 """Pause before a filling that was interrupted goes on."""
@@ -121,20 +124,34 @@ class Line:
         self._client: NbdClient | None = None
 
     async def __aenter__(self) -> Self:
-        # No time limit: a piece may wait for its source for days.
-        self._client = await asyncio.to_thread(NbdClient.connect, self._uri, timeout_s=None)
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._thread, self._connect)
+        except BaseException:
+            self._end()
+            raise
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._client is not None:
-            self._client.break_off()
-            self._thread.submit(self._client.close)
-        self._thread.shutdown(wait=False)
+        self._end()
 
     async def run(self, act: Callable[[NbdClient], T]) -> T:
         """Have the thread do something with the connection."""
         assert self._client is not None  # noqa: S101 - within the block
         return await asyncio.get_running_loop().run_in_executor(self._thread, act, self._client)
+
+    def _connect(self) -> None:
+        # No time limit: a piece may wait for its source for days.
+        self._client = NbdClient.connect(self._uri, timeout_s=None)
+
+    def _end(self) -> None:
+        if self._client is not None:
+            self._client.break_off()
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._client is not None:
+            self._client.close()
 
 
 class Missing:
@@ -143,20 +160,25 @@ class Missing:
     def __init__(self) -> None:
         self.own_bytes = self.bytes = 0
         self.hole: int | None = None
-        """An offset at which the source holds zeros, and the layer nothing."""
+        """An offset at which the source holds zeros, and the layer most likely nothing."""
         self._spans: list[Piece] = []
 
     @classmethod
-    def find(cls, client: NbdClient) -> "Missing":
-        """Ask a layer's export. Blocks."""
-        missing, size_bytes = cls(), client.size_bytes
-        for offset, length, own, zero in ranges(client, size_bytes):
-            if own:
-                missing.own_bytes += length
-            elif not zero:
-                missing._add(offset, offset + length, size_bytes)
-            elif missing.hole is None:
-                missing.hole = offset
+    def find(cls, client: NbdClient, source: ImageSource) -> "Missing":
+        """
+        Ask the image where it has data, and then the layer's export how much of that lies in the layer. Blocks.
+
+        The image is asked directly: through the layer, each question goes no further than one table of the layer
+        (measured for 1 TiB with two spans of data: 2 s, directly 20 ms).
+        """
+        missing = cls()
+        with NbdClient.connect(source.uri, timeout_s=ANSWER_S) as image:
+            for span in missing._with_data(image, client.size_bytes):
+                for found in client.block_status(*span, ALLOCATION_DEPTH):
+                    if found.flags == _OWN:
+                        missing.own_bytes += found.length
+                    else:
+                        missing._spans.append(Piece(found.offset, found.length))
         missing.bytes = sum(span.length for span in missing._spans)
         return missing
 
@@ -167,19 +189,34 @@ class Missing:
             for offset in range(span.offset, end, PIECE_BYTES):
                 yield Piece(offset, min(PIECE_BYTES, end - offset))
 
-    def _add(self, start: int, end: int, size_bytes: int) -> None:
-        """Add a range, as whole clusters: the daemon fetches no less."""
-        start, end = start // CLUSTER_BYTES * CLUSTER_BYTES, min(-(-end // CLUSTER_BYTES) * CLUSTER_BYTES, size_bytes)
-        if self._spans and start <= self._spans[-1].offset + self._spans[-1].length:
-            start = self._spans.pop().offset
-        self._spans.append(Piece(start, end - start))
+    def _with_data(self, image: NbdClient, size_bytes: int) -> Iterator[Piece]:
+        """Find the image's data, in whole clusters: the daemon fetches no less."""
+        if BASE_ALLOCATION not in image.contexts:
+            yield Piece(0, size_bytes)
+            return
+        pending: Piece | None = None
+        for found in image.block_status(0, image.size_bytes, BASE_ALLOCATION):
+            start = found.offset // CLUSTER_BYTES * CLUSTER_BYTES
+            end = -(-(found.offset + found.length) // CLUSTER_BYTES) * CLUSTER_BYTES
+            if found.flags & READS_AS_ZEROS:
+                if self.hole is None and end - start > 2 * CLUSTER_BYTES:
+                    self.hole = start + CLUSTER_BYTES
+                continue
+            end = min(end, size_bytes)
+            if pending is not None and start <= pending.offset + pending.length:
+                start = pending.offset
+            elif pending is not None:
+                yield pending
+            pending = Piece(start, end - start)
+        if pending is not None:
+            yield pending
 
 
 class Filling:
     """One layer that is being filled, and what is known of the rest."""
 
-    def __init__(self, layer: Layer, image_uri: str) -> None:
-        self.layer, self.image_uri = layer, image_uri
+    def __init__(self, layer: Layer, image: ImageSource) -> None:
+        self.layer, self.image = layer, image
         self.task: asyncio.Task[None] | None = None
         self.over = False
         """Whether nobody fills the layer any more."""
@@ -302,8 +339,8 @@ class Hydration:
                         await stack.enter_async_context(self._turns.held_up())
                     await all_of(_ask(nodes, filling, answered) for filling in fillings)
             except TimeoutError as silence:
-                silent = [found.image_uri for found in fillings if found.under_way] or [
-                    found.image_uri for found in fillings if found.layer.id not in answered
+                silent = [found.image.uri for found in fillings if found.under_way] or [
+                    found.image.uri for found in fillings if found.layer.id not in answered
                 ]
                 raise CannotCut(
                     f"the image {' and '.join(silent)} does not answer, and a volume that is restored from it may be "
@@ -322,7 +359,7 @@ class Hydration:
         filling = self._fillings.get(layer.id)
         if filling is None:
             assert layer.source is not None  # noqa: S101 - what makes it a layer to be filled
-            filling = self._fillings[layer.id] = Filling(layer, layer.source.uri)
+            filling = self._fillings[layer.id] = Filling(layer, layer.source)
             filling.task = asyncio.create_task(self._fill(filling))
         return filling
 
@@ -340,6 +377,8 @@ class Hydration:
         """Fill a layer, or get as far as possible and pause."""
         try:
             refused = await self._fetch(filling)
+        except RequestError:  # not even where the image has data
+            refused = filling.layer.size_bytes
         except (EngineError, NbdError) as problem:
             log.info("hydration_interrupted", layer_id=filling.layer.id, problem=str(problem))
             filling.interrupt()
@@ -351,7 +390,7 @@ class Hydration:
             await filling.pause(REFUSED_RETRY_S)
             return
         if refused:
-            filling.problem = f"{size_text(refused)} of the image {filling.image_uri} can't be read"
+            filling.problem = f"{size_text(refused)} of the image {filling.image.uri} can't be read"
             log.error("image_unreadable", layer_id=filling.layer.id, problem=filling.problem)
             filling.tell()
             await filling.pause(REFUSED_RETRY_S)
@@ -364,7 +403,7 @@ class Hydration:
                     raise VolumeUnusable(nodes.broken[filling.layer.id])
                 uri = await stack.enter_async_context(self._readings.of(nodes, filling.layer.id))
             lines = [await stack.enter_async_context(Line(uri)) for _ in range(CONNECTIONS)]
-            filling.begin(uri, await lines[0].run(Missing.find))
+            filling.begin(uri, await lines[0].run(lambda client: Missing.find(client, filling.image)))
             refused = sum(await all_of(self._work(filling, line) for line in lines))
             if not refused and not filling.unwanted.is_set():
                 await lines[0].run(NbdClient.flush)
@@ -411,7 +450,7 @@ async def _follow(filling: Filling, on_progress: Callable[[int, int], None]) -> 
 
 async def _ask(nodes: Nodes, filling: Filling, answered: set[str]) -> None:
     """Wait until a source has answered a read; an error is an answer too, as it keeps nobody waiting."""
-    while filling.export_uri is None and not filling.over:
+    while filling.export_uri is None and filling.problem is None and not filling.over:
         await filling.news()
         if nodes.monitor.lost.is_set():
             raise EngineDown("the daemon is gone")

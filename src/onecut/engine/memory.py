@@ -8,10 +8,9 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
-from onecut.engine.extents import ZERO
 from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Source
 from onecut.errors import CannotCut, EngineError, NoChangeList, VolumeUnusable
-from onecut.nbd.client import BASE_ALLOCATION, NbdClient
+from onecut.nbd.client import BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import NbdError
 from onecut.units import KiB, MiB
 
@@ -268,7 +267,7 @@ def _fetched(source: ImageSource, size_bytes: int) -> Image:
     try:
         with NbdClient.connect(source.uri) as client:
             for extent in client.block_status(0, source.size_bytes, BASE_ALLOCATION):
-                if not extent.flags & ZERO:
+                if not extent.flags & READS_AS_ZEROS:
                     _fetch(client, image, extent.offset, extent.offset + extent.length)
     except NbdError as problem:
         raise EngineError(f"the image {source.uri} can't be read: {problem}") from problem

@@ -19,6 +19,7 @@ from onecut.engine.files import LayerFiles
 from onecut.engine.ledger import Layer, PlannedMember
 from onecut.engine.monitor import DaemonRefused, Monitor, refusal
 from onecut.engine.port import ImageSource
+from onecut.engine.template import Template
 from onecut.errors import Misconfigured
 from onecut.nbd.address import TcpAddress, parse_uri
 from onecut.nbd.client import NbdClient
@@ -57,6 +58,7 @@ class Nodes:
         self.monitor = monitor
         self.files = files
         self._access: Options = {}
+        self._templates: dict[int, Template] = {}
 
     @property
     def access(self) -> str:
@@ -89,6 +91,24 @@ class Nodes:
     async def create(self, layer: Layer) -> None:
         """Make a layer's file, empty and complete on the disk; the folder's entry is the caller's to sync."""
         path = await asyncio.to_thread(self.files.make, layer.id)
+        if layer.parent_id is None:
+            await self._create_by_daemon(layer, path)
+            return
+        below = self.files.path(layer.parent_id).name
+        template = self._templates.get(layer.size_bytes)
+        if template is not None and template.fits(below):
+            await asyncio.to_thread(self._copy, template, path, below)
+        else:
+            await self._create_by_daemon(layer, path)
+            self._templates[layer.size_bytes] = await asyncio.to_thread(Template.read, path)
+
+    def _copy(self, template: Template, path: Path, below: str) -> None:
+        try:
+            template.copy(path, below)
+        except OSError as problem:
+            raise refusal(f"{path} could not be made: {problem.strerror}") from problem
+
+    async def _create_by_daemon(self, layer: Layer, path: Path) -> None:
         options: dict[str, Any] = {
             "driver": "qcow2",
             # Through the page cache: the making takes many small writes, and flushes once at its end.

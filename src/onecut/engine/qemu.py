@@ -6,13 +6,14 @@ A volume is a chain of qcow2 layers whose top takes the writes; a cut puts a new
 
 The parts: `qsd` is the process, `monitor` the line to it, `nodes` its graph, `files` the folder, `forest` what
 follows from the layers' family tree, `recovery` what comes after a crash, `housekeeping` what is freed in the
-background, `hydration` what is fetched in the background, `readings` who reads points, `extents` what points hold,
-`gate` who may act now.
+background, `hydration` what is fetched in the background, `readings` who reads points, `changes` what was written
+between two, `gate` who may act now.
 """
 
 import asyncio
 import contextlib
 import fcntl
+import functools
 import os
 import re
 import time
@@ -27,7 +28,7 @@ from weakref import WeakValueDictionary
 import structlog
 
 from onecut.clock import Clock
-from onecut.engine.extents import content
+from onecut.engine.changes import changes
 from onecut.engine.files import LayerFiles
 from onecut.engine.gate import Gate
 from onecut.engine.housekeeping import Housekeeping
@@ -35,7 +36,7 @@ from onecut.engine.hydration import Hydration
 from onecut.engine.ledger import CutPlan, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes
-from onecut.engine.port import Cut, EngineHealth, Extent, ImageSource, Source
+from onecut.engine.port import Cut, EngineHealth, Extent, ExtentKind, ImageSource, Source
 from onecut.engine.qsd import StorageDaemon
 from onecut.engine.readings import Readings
 from onecut.engine.recovery import recover, reopen, settle
@@ -51,7 +52,7 @@ from onecut.errors import (
     OutcomeUnknown,
     VolumeUnusable,
 )
-from onecut.nbd.client import NbdClient
+from onecut.nbd.client import BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import ConnectionLost, NbdError
 from onecut.units import MiB
 
@@ -317,17 +318,21 @@ class QemuEngine:
     async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
         """See `Engine.extents`."""
         async with self.open_point(point_id) as opened:
-            # While it is open its layer is not merged with the one below.
-            base_bytes = 0 if since is None else await self._comparable_bytes(point_id, since)
+            look = _content
+            if since is not None:
+                # While it is open its layer is not merged with the one below.
+                point, base = await self._neighbours(point_id, since)
+                path = self._files.path(point.layer.id)
+                look = functools.partial(_changes, path=path, base_bytes=base.layer.size_bytes)
             try:
-                return await asyncio.to_thread(_content, opened, base_bytes)
+                return await asyncio.to_thread(look, opened)
             except ConnectionLost as lost:
                 raise EngineDown(f"the daemon was lost while point {point_id} was looked at: {lost}") from lost
             except NbdError as problem:
                 raise VolumeUnusable(f"point {point_id} can't be read: {problem}") from problem
 
-    async def _comparable_bytes(self, point_id: str, since: str) -> int:
-        """Say how much of a point may be unchanged since another; raise `NoChangeList` if that can't be told."""
+    async def _neighbours(self, point_id: str, since: str) -> tuple[Point, Point]:
+        """Read two points, if it is known what changed between them; otherwise raise `NoChangeList`."""
         point = await asyncio.to_thread(self._ledger.point, point_id)
         base = await asyncio.to_thread(self._ledger.point, since)
         if point is None or base is None:
@@ -337,7 +342,7 @@ class QemuEngine:
         for found in (point, base):
             if found.adopted:
                 raise NoChangeList(f"point {found.id} was adopted after a crash")
-        return base.layer.size_bytes
+        return point, base
 
     async def _base(self, nodes: Nodes, stack: AsyncExitStack, source: Source) -> Point | ImageSource:
         """Find what is to be built on, and keep it as it is until *stack* ends."""
@@ -383,13 +388,12 @@ class QemuEngine:
             _require_usable(nodes, plan)
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
-            await asyncio.to_thread(self._files.sync)
             await self._reached("prepared")
         async with self._hydration.quiet(nodes, deadline.at):
-            # What a client wrote is on the disk now, so the transaction has little left to write while it holds
-            # all clients up.
             async with deadline.limit():
-                await self._flush([member.volume_id for member in plan.members])
+                # What clients wrote is on the disk then, so the transaction has little left to write while it holds
+                # them up.
+                await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])
             sent, taken_at = time.monotonic(), self._clock.now()
             await nodes.freeze(plan.members)
             pause_s = time.monotonic() - sent
@@ -571,14 +575,26 @@ async def _open_in_turn(nodes: Nodes, layers: Iterable[Layer]) -> None:
         await nodes.open(layer)
 
 
-def _content(opened: ServedPoint, base_bytes: int) -> Sequence[Extent]:
+def _content(opened: ServedPoint) -> Sequence[Extent]:
     with opened.reader() as client:
-        return content(client, base_bytes)
+        return [
+            Extent(found.offset, found.length, ExtentKind.ZERO if found.flags & READS_AS_ZEROS else ExtentKind.DATA)
+            for found in client.block_status(0, client.size_bytes, BASE_ALLOCATION)
+        ]
+
+
+def _changes(opened: ServedPoint, *, path: Path, base_bytes: int) -> Sequence[Extent]:
+    with opened.reader() as client:
+        client.flush()  # a merge may have left tables in the daemon's memory
+    return changes(path, opened.size_bytes, base_bytes)
 
 
 def _flush_export(uri: str) -> None:
-    with contextlib.closing(NbdClient.connect(uri)) as client:
-        client.flush()
+    try:
+        with contextlib.closing(NbdClient.connect(uri)) as client:
+            client.flush()
+    except ConnectionLost as lost:  # a daemon that dies may show here before it shows on the monitor
+        raise EngineDown(f"the daemon was lost during a flush: {lost}") from lost
 
 
 def _check_ids(ids: Iterable[str]) -> None:

@@ -1,4 +1,4 @@
-"""A writing transaction from the event loop, for the worker and for the steps of jobs."""
+"""Transactions from the event loop, for the worker and for the steps of jobs."""
 
 import asyncio
 import itertools
@@ -19,6 +19,16 @@ DATABASE_RETRY_S = (0.1, 0.5, 2.0, 5.0, 15.0)
 """Pauses after the database refused (it is full, or away); the last one repeats. The job stays where it was."""
 
 
+async def read(database: Database, question: Callable[[Session], Result]) -> Result:
+    """Ask *question* in a reading transaction, off the loop, until the database answers."""
+
+    def once() -> Result:
+        with database.reading() as session:
+            return question(session)
+
+    return await _insist(once)
+
+
 async def transact(database: Database, act: Callable[[Session], Result]) -> Result:
     """Run *act* in a writing transaction, off the loop, until the database lets it."""
 
@@ -26,6 +36,10 @@ async def transact(database: Database, act: Callable[[Session], Result]) -> Resu
         with database.writing() as session:
             return act(session)
 
+    return await _insist(once)
+
+
+async def _insist(once: Callable[[], Result]) -> Result:
     pauses_s = itertools.chain(DATABASE_RETRY_S, itertools.repeat(DATABASE_RETRY_S[-1]))
     while True:
         try:

@@ -21,7 +21,7 @@ from onecut.db.jobs import Job
 from onecut.db.session import Database
 from onecut.errors import OnecutError
 from onecut.jobs import queue
-from onecut.jobs.transaction import Result, transact
+from onecut.jobs.transaction import Result, read, transact
 
 log = structlog.get_logger()
 
@@ -110,7 +110,7 @@ class Worker:
     async def _start_waiting_jobs(self) -> None:
         # A job that ends while the question is under way is still in the answer: it was running before it.
         known = frozenset(self._running)
-        for job in await self._ask(queue.open_jobs):
+        for job in await read(self._database, queue.open_jobs):
             if len(self._running) - len(self._patient) >= self._limit:
                 return
             if job.id not in known:

@@ -24,6 +24,9 @@ from onecut.units import GiB, MiB
 BASE_ALLOCATION: Final = "base:allocation"
 """Meta context: bit 0 of the flags is a hole, bit 1 reads as zeros ("`base:allocation` metadata context")."""
 
+READS_AS_ZEROS: Final = 1 << 1
+"""Flag in `BASE_ALLOCATION`: every byte of the range is zero."""
+
 ALLOCATION_DEPTH: Final = "qemu:allocation-depth"
 """
 Meta context: the flags are how deep in the chain of layers the data lies (qemu, docs/interop/nbd.txt).

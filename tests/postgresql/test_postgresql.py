@@ -1,0 +1,100 @@
+"""PostgreSQL is only a URL away: the same schema, the same story, and row locks where SQLite has one writer."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from orders import new_server, new_volumes
+from postgres import programs, running_postgres
+from running import Site, running_site
+
+from onecut.db.migrate import upgrade
+from onecut.db.schema import Base
+from onecut.db.session import Database
+
+CALLERS = 8
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """An empty PostgreSQL, by its URL."""
+    bin_folder = programs()
+    if bin_folder is None:
+        pytest.skip("PostgreSQL's server is not installed: apt-get install postgresql")
+    with running_postgres(bin_folder) as url:
+        yield url
+
+
+@pytest.fixture
+def site(server: str, tmp_path: Path) -> Iterator[Site]:
+    """A running service whose database is PostgreSQL."""
+    with running_site(tmp_path, database=server) as site:
+        yield site
+    database = Database(server)
+    with database.engine.begin() as connection:
+        Base.metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    database.close()
+
+
+def test_migrations_and_tables_agree(server: str) -> None:
+    """The schema that the migrations make on PostgreSQL is the one the tables declare."""
+    database = Database(server)
+    upgrade(database)
+    with database.engine.connect() as connection:
+        difference = compare_metadata(MigrationContext.configure(connection), Base.metadata)
+    with database.engine.begin() as connection:
+        Base.metadata.drop_all(connection)
+        connection.exec_driver_sql("DROP TABLE alembic_version")
+    database.close()
+
+    assert difference == []
+
+
+def test_a_group_is_taken_listed_rolled_back_and_deleted(site: Site) -> None:
+    """The story of a group needs nothing that only SQLite has."""
+    volume_ids = new_volumes(site, 2, new_server(site))
+    for volume_id in volume_ids:
+        place = site.call("GET", f"/v2/{{p}}/cloudvolumes/{volume_id}", 200)["volume"]["attachments"][0]
+        server = f"/v1/{{p}}/cloudservers/{place['server_id']}"
+        site.done(site.call("DELETE", f"{server}/detachvolume/{volume_id}", 200))
+    body = {"snapshot_group": {"volume_ids": volume_ids, "name": "nightly", "tags": {"env": "prod"}}}
+    taken = site.call("POST", "/v5/{p}/snapshot-groups", 202, json=body)
+    site.done(taken)
+
+    query = {"tags": '[{"key":"env","value":"prod"}]', "sort_key": "created_at"}
+    listed = site.call("GET", "/v5/{p}/snapshot-groups/detail", 200, params=query)["snapshot_groups"]
+    assert [group["id"] for group in listed] == [taken["snapshot_group_id"]]
+
+    path = f"/v5/{{p}}/snapshot-groups/{taken['snapshot_group_id']}"
+    site.done(site.call("POST", f"{path}/rollback", 202, json={"rollback": {}}))
+    site.done(site.call("DELETE", path, 202))
+    site.call("GET", path, 404)
+
+
+def test_of_many_callers_one_gets_the_volume(site: Site) -> None:
+    """Groups over the same volumes, asked for at once: none is cut twice, whoever comes second is told EVS.2409."""
+    volume_ids = new_volumes(site, 2)
+    barrier = threading.Barrier(CALLERS)
+    answers: list[tuple[int, str]] = []
+
+    def ask(order: int) -> None:
+        chosen = volume_ids if order % 2 else volume_ids[::-1]
+        barrier.wait()
+        answer = site.client.post(
+            f"/v5/{site.project_id}/snapshot-groups", json={"snapshot_group": {"volume_ids": chosen}}
+        )
+        answers.append((answer.status_code, answer.json().get("error", {}).get("code", "")))
+
+    callers = [threading.Thread(target=ask, args=(order,)) for order in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join()
+
+    assert set(answers) <= {(202, ""), (400, "EVS.2409")}
+    groups = site.call("GET", "/v5/{p}/snapshot-groups/detail", 200)["snapshot_groups"]
+    assert len(groups) == answers.count((202, "")) >= 1

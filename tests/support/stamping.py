@@ -1,0 +1,77 @@
+"""The witness writing to the disks of a running service, in a thread of its own."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from inventory import Inventory
+from orders import delete_groups, judge, new_server, new_volumes, take_group, uris
+from running import Site, wait_until
+
+from onecut.nbd.client import NbdClient
+from onecut.witness import run as runs
+from onecut.witness.stamps import STAMP_BYTES, read_stamp
+from onecut.witness.verify import Outcome, Verdict
+
+BATCH_VOLUMES = 80
+"""How many volumes the groups may have together that are judged, and then deleted, at the same time."""
+
+
+def newest_stamp(uri: str) -> int:
+    """Return the newest stamp in the ring of a disk; -1 when it has none."""
+    with NbdClient.connect(uri) as disk:
+        ring = disk.read(0, 16 * STAMP_BYTES)
+    blocks = (ring[start : start + STAMP_BYTES] for start in range(0, len(ring), STAMP_BYTES))
+    return max((stamp.sequence for block in blocks if (stamp := read_stamp(block)) is not None), default=-1)
+
+
+def wait_for_stamp(uri: str, sequence: int) -> None:
+    """Wait until the disk holds a stamp newer than *sequence*."""
+    wait_until(lambda: newest_stamp(uri) > sequence, f"a stamp after {sequence}")
+
+
+@contextmanager
+def stamping(disks: Sequence[str], *, load_threads: int = 1) -> Iterator[None]:
+    """Write stamps and load to disks until the block ends, which begins when each has its first stamp."""
+    stop, errors = threading.Event(), []
+
+    def write() -> None:
+        try:
+            runs.run(disks, stop=stop, load_threads=load_threads)
+        except runs.DiskFailed as error:
+            errors.append(error)
+
+    writer = threading.Thread(target=write, name="witness")
+    writer.start()
+    try:
+        wait_for_stamp(disks[-1], -1)
+        yield
+    finally:
+        stop.set()
+        writer.join()
+    assert not errors, errors
+
+
+def cut_under_fire(site: Site, *, disks: int, cuts: int) -> list[Verdict]:
+    """Cut disks on two servers while they are written to, judge every group, delete it, and see all tidied up."""
+    half, batch = disks // 2, min(BATCH_VOLUMES // disks, 10)
+    volume_ids = [
+        *new_volumes(site, half, new_server(site, "db1")),
+        *new_volumes(site, half, new_server(site, "db2")),
+    ]
+    verdicts: list[Verdict] = []
+    with stamping(uris(site, volume_ids)):
+        while len(verdicts) < cuts:
+            group_ids = [take_group(site, volume_ids) for _ in range(min(batch, cuts - len(verdicts)))]
+            verdicts += judge(site, group_ids)
+            delete_groups(site, group_ids)
+    Inventory(site.onecut.settings.data).wait_until_tidy()
+    return verdicts
+
+
+def check_all_consistent(verdicts: Sequence[Verdict]) -> None:
+    """Fail with the witness's own words unless every verdict is: consistent, and of stamps that moved on."""
+    wrong = [verdict for verdict in verdicts if verdict.outcome is not Outcome.CONSISTENT]
+    assert not wrong, wrong
+    newest = [verdict.newest_sequence or 0 for verdict in verdicts]
+    assert newest == sorted(set(newest)), "the stamps did not move on between the cuts"
