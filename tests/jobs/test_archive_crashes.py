@@ -34,7 +34,7 @@ BLOCK: Final = 128 * KiB
 class Mortal:
     """A store that dies before or after one of its writes: from then on it takes nothing."""
 
-    def __init__(self, inner: Any, at: int, died: Callable[[], None], *, after: bool) -> None:
+    def __init__(self, inner: Any, at: int, died: Callable[[], object], *, after: bool) -> None:
         self._inner, self._left, self._died, self._after = inner, at, died, after
         self.writes = 0
 

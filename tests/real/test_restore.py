@@ -30,8 +30,8 @@ PLACES = (0, 64 * MiB, 5 * GiB, SIZE - 4 * MiB)
 """Where the tests write."""
 
 PIECE = 4 * MiB
-SLOW = 2 * MiB
-"""Bytes per second of a hydration that a test has time to disturb: it takes 8 s."""
+SLOW = 4 * MiB
+"""Bytes per second of a hydration that a test has time to disturb: it takes 4 s."""
 
 
 def content(seed: int) -> list[bytes]:

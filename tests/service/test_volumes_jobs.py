@@ -25,8 +25,9 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Source
 from onecut.errors import EngineDown, EngineFull
-from onecut.service import servers, volumes
+from onecut.service import servers, snapshots, volumes
 from onecut.service.servers import Target
+from onecut.service.snapshots import NewSnapshot
 from onecut.service.volumes import VolumeOrder
 from onecut.units import GiB
 
@@ -475,10 +476,11 @@ def test_a_volume_from_a_snapshot_begins_with_its_content(tmp_path: Path) -> Non
     with open_life(tmp_path / "life") as life:
         shop = life.shop
         source = shop.volume(content=b"then")
-        asyncio.run(life.engine.cut("cut", {source: "point"}, deadline_s=1))
+        job_id, snapshot_id = shop.ask(snapshots.create, NewSnapshot(source))
+        assert shop.job(job_id).status == "SUCCESS"
         shop.write(source, b"now!")
         with shop.database.writing() as session:
-            order = VolumeOrder("copy", "", 20, "SSD", "az1", snapshot_id="point")
+            order = VolumeOrder("copy", "", 20, "SSD", "az1", snapshot_id=snapshot_id)
             _, [volume_id] = volumes.order_volumes(session, "a" * 32, [order], shop.clock.now())
         shop.work()
         assert shop.read(volume_id, 4) == b"then"

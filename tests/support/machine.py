@@ -20,6 +20,9 @@ from onecut.cli.throwaway import end_daemon
 from onecut.db.jobs import Job
 from onecut.db.session import Database
 
+OWN_JOBS = ("archiveSnapshot", "archiveSnapshotGroup", "hydrateVolume", "releasePoints")
+"""Types of jobs that no client asks for: they follow on what a client asked for."""
+
 
 class Machine:
     """One data folder and the service on it."""
@@ -99,7 +102,8 @@ class Machine:
         database = Database(f"sqlite:///{self.data}/onecut.db")
         try:
             with database.reading() as session:
-                return set(session.scalars(select(Job.id).where(Job.parent_id.is_(None))))
+                asked_for = Job.parent_id.is_(None), Job.job_type.not_in(OWN_JOBS)
+                return set(session.scalars(select(Job.id).where(*asked_for)))
         finally:
             database.close()
 
