@@ -14,11 +14,12 @@ PLAIN = {"availability_zone": "az1", "volume_type": "SSD", "size": 10}
 EVS_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}")
 
 VOLUME_KEYS = {
-    "onecut",
-    "id", "links", "name", "description", "status", "attachments", "availability_zone", "size", "volume_type",
-    "created_at", "updated_at", "snapshot_id", "source_volid", "consistencygroup_id", "replication_status", "os-volume-replication:extended_status", "os-vol-mig-status-attr:migstat", "os-vol-mig-status-attr:name_id",
-    "os-vol-host-attr:host", "user_id", "os-vol-tenant-attr:tenant_id", "volume_image_metadata", "bootable",
-    "metadata", "encrypted", "multiattach", "shareable", "service_type", "tags", "enterprise_project_id",
+    "onecut", "id", "links", "name", "description", "status", "attachments", "availability_zone", "size",
+    "volume_type", "created_at", "updated_at", "snapshot_id", "source_volid", "consistencygroup_id",
+    "replication_status", "os-volume-replication:extended_status", "os-vol-mig-status-attr:migstat",
+    "os-vol-mig-status-attr:name_id", "os-vol-host-attr:host", "user_id", "os-vol-tenant-attr:tenant_id",
+    "volume_image_metadata", "bootable", "metadata", "encrypted", "multiattach", "shareable", "service_type",
+    "tags", "enterprise_project_id",
 }  # fmt: skip
 UPDATE_KEYS = {
     "attachments", "availability_zone", "bootable", "created_at", "id", "links", "metadata", "multiattach", "name",
