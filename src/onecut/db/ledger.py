@@ -69,6 +69,15 @@ class DatabaseLedger:
                 return None
             return Point(row.id, row.volume_id, _layer(session.get_one(EngineLayer, row.layer_id)), row.adopted)
 
+    def points(self, point_ids: Collection[str]) -> Mapping[str, Point]:
+        """Read several points as they are at one moment, by their ids; those that are not there are left out."""
+        found = select(EnginePoint, EngineLayer).join(EngineLayer, EngineLayer.id == EnginePoint.layer_id)
+        with self._database.reading() as session:
+            return {
+                point.id: Point(point.id, point.volume_id, _layer(layer), point.adopted)
+                for point, layer in session.execute(found.where(EnginePoint.id.in_(point_ids)))
+            }
+
     def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
         """Read the exports of volumes: for each export's id, the id of its volume."""
         with self._database.reading() as session:

@@ -97,6 +97,10 @@ class Ledger(Protocol):
         """Read a point; None when there is none."""
         ...
 
+    def points(self, point_ids: Collection[str]) -> Mapping[str, Point]:
+        """Read several points as they are at one moment, by their ids; those that are not there are left out."""
+        ...
+
     def exports_of(self, volume_ids: Collection[str]) -> Mapping[str, str]:
         """Read the exports of volumes: for each export's id, the id of its volume."""
         ...

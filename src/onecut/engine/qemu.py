@@ -333,8 +333,9 @@ class QemuEngine:
 
     async def _neighbours(self, point_id: str, since: str) -> tuple[Point, Point]:
         """Read two points, if it is known what changed between them; otherwise raise `NoChangeList`."""
-        point = await asyncio.to_thread(self._ledger.point, point_id)
-        base = await asyncio.to_thread(self._ledger.point, since)
+        # At one moment: a merge may give the lower one another layer between two looks.
+        points = await asyncio.to_thread(self._ledger.points, [point_id, since])
+        point, base = points.get(point_id), points.get(since)
         if point is None or base is None:
             raise NoChangeList(f"there is no point {point_id if point is None else since}")
         if point.layer.parent_id != base.layer.id:
