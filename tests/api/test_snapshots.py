@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 from orders import attach, members, new_server, new_volumes, take_group, volume
-from running import Site, Tenant, running_site
+from running import Site, Tenant, running_site, wait_until
 
 from onecut.engine.memory import MemoryEngine
 
@@ -85,16 +85,18 @@ class TestForms:
         assert set(answer) == {"job_id", "snapshot_id"}
         assert site.done(answer)["job_type"] == "createSnapshot"
 
+        assert show(site, answer["snapshot_id"])["status"] == "available"
+        wait_until(lambda: show(site, answer["snapshot_id"])["category"] == "standard", "the archive behind it")
         snapshot = show(site, answer["snapshot_id"])
-        assert set(snapshot) == SNAPSHOT_FIELDS
+        assert set(snapshot) == SNAPSHOT_FIELDS | {"onecut"}
         assert {field: snapshot[field] for field in wanted} == wanted
         assert (snapshot["volume_id"], snapshot["size"], snapshot["availability_zone"]) == (disk, 10, "az1")
         assert (snapshot["status"], snapshot["progress"], snapshot["category"]) == ("available", "100%", "standard")
         assert (snapshot["incremental"], snapshot["encrypted"], snapshot["cmk_id"]) == (False, False, None)
-        assert (snapshot["snapshot_chains"], snapshot["snapshot_group_id"]) == ([], None)
+        assert (len(snapshot["snapshot_chains"]), snapshot["snapshot_group_id"]) == (1, None)
         assert (snapshot["snapshot_type"], snapshot["retention_at"]) == ("user", None)
         (listed,) = site.call("GET", "/v5/{p}/snapshots/detail", 200, params={"id": snapshot["id"]})["snapshots"]
-        assert listed == snapshot
+        assert listed | {"onecut": snapshot["onecut"]} == snapshot
 
         changed = update(site, snapshot["id"], name="renamed", description="", instant_access=False)["snapshot"]
         assert set(changed) == SNAPSHOT_FIELDS
