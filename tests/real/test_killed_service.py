@@ -29,6 +29,7 @@ from orders import (
     order_group_deletion,
     order_server_deletion,
     take_group,
+    take_instant_group,
     uris,
     volume,
 )
@@ -226,7 +227,7 @@ def create_group(bench: Bench) -> Generator[Callable[[], Any], Job, None]:
 
 def delete_group(bench: Bench) -> Generator[Callable[[], Any], Job, None]:
     """The middle one of three groups of the busy disks is deleted; its layers are merged and the others unharmed."""
-    older, middle, newer = (take_group(bench.tenant, bench.busy_ids) for _ in range(3))
+    older, middle, newer = (take_instant_group(bench.tenant, bench.busy_ids) for _ in range(3))
     yield lambda: order_group_deletion(bench.tenant, middle)
     bench.tenant.call("GET", f"/v5/{{p}}/snapshot-groups/{middle}", 404)
     verdicts = judge(bench.tenant, [older, newer])

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-from running import Tenant
+from running import Tenant, wait_until
 
 from onecut.nbd.client import NbdClient
 from onecut.witness.verify import Verdict, verify
@@ -62,9 +62,11 @@ def detach(tenant: Tenant, volume_id: str) -> None:
     tenant.done(order_detach(tenant, volume_id))
 
 
-def order_group(tenant: Tenant, volume_ids: Sequence[str], name: str = "group") -> Any:
+def order_group(
+    tenant: Tenant, volume_ids: Sequence[str], name: str = "group", *, instant_access: bool = False
+) -> Any:
     """Ask for one cut across volumes."""
-    body = {"snapshot_group": {"volume_ids": list(volume_ids), "name": name}}
+    body = {"snapshot_group": {"volume_ids": list(volume_ids), "name": name, "instant_access": instant_access}}
     return tenant.call("POST", "/v5/{p}/snapshot-groups", 202, json=body)
 
 
@@ -73,6 +75,18 @@ def take_group(tenant: Tenant, volume_ids: Sequence[str], name: str = "group") -
     answer = order_group(tenant, volume_ids, name)
     tenant.done(answer)
     group_id: str = answer["snapshot_group_id"]
+    return group_id
+
+
+def take_instant_group(tenant: Tenant, volume_ids: Sequence[str]) -> str:
+    """Take one cut whose points stay beside the disks, and return the group's id once it is archived as well."""
+    answer = order_group(tenant, volume_ids, instant_access=True)
+    tenant.done(answer)
+    group_id: str = answer["snapshot_group_id"]
+    wait_until(
+        lambda: all(member["category"] == "standard" for member in members(tenant, group_id)),
+        f"the archive of group {group_id}",
+    )
     return group_id
 
 
