@@ -34,6 +34,7 @@ from onecut.db.ledger import DatabaseLedger
 from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
+from onecut.engine.qsd import check_socket_path
 from onecut.errors import Misconfigured
 from onecut.jobs import exports, hydration
 from onecut.jobs import groups as group_jobs
@@ -277,6 +278,7 @@ def _run_folder(settings: Settings) -> Path:
 def _image_server(settings: Settings) -> ImageServer:
     """Begin to serve images; an engine that outlived the service before asks for them again by itself."""
     folder = _run_folder(settings)
+    check_socket_path(folder / "images.sock")
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         return ImageServer(folder / "images.sock")

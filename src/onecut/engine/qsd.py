@@ -98,11 +98,7 @@ class StorageDaemon:
 
     async def _check(self) -> None:
         for path in (self._qmp_socket, self.nbd_socket):
-            if len(os.fsencode(path)) > SOCKET_PATH_LIMIT_BYTES:
-                raise Misconfigured(
-                    f"setting run (ONECUT_RUN) is too long: the socket's path {path} may have at most "
-                    f"{SOCKET_PATH_LIMIT_BYTES} bytes"
-                )
+            check_socket_path(path)
         try:
             answer = await asyncio.to_thread(
                 subprocess.run, [self._program, "--version"], capture_output=True, text=True, check=True, timeout=10
@@ -158,6 +154,15 @@ class StorageDaemon:
                 umask=0o077,
                 check=True,
             )
+
+
+def check_socket_path(path: Path) -> None:
+    """Raise `Misconfigured` when the kernel would not take a socket's path."""
+    if len(os.fsencode(path)) > SOCKET_PATH_LIMIT_BYTES:
+        raise Misconfigured(
+            f"setting run (ONECUT_RUN) is too long: the socket's path {path} may have at most "
+            f"{SOCKET_PATH_LIMIT_BYTES} bytes"
+        )
 
 
 def _option(path: Path) -> str:
