@@ -16,6 +16,7 @@ COMMANDS: Final = {
     "group": "groups",
     "snapshot": "snapshots",
     "job": "jobs",
+    "repository": "repository",
     "witness": "witness",
 }
 """Each command's module. Modules are imported when called: the service's take a second that other commands save."""

@@ -33,8 +33,13 @@ class HandshakeFlag(IntFlag):
 class Option(IntEnum):
     """Clause "Option types"."""
 
+    EXPORT_NAME = 1
+    ABORT = 2
+    LIST = 3
+    INFO = 6
     GO = 7
     STRUCTURED_REPLY = 8
+    LIST_META_CONTEXT = 9
     SET_META_CONTEXT = 10
 
 
@@ -42,6 +47,7 @@ class OptionReply(IntEnum):
     """Clause "Option reply types"."""
 
     ACK = 1
+    SERVER = 2
     INFO = 3
     META_CONTEXT = 4
 

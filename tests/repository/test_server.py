@@ -1,0 +1,230 @@
+"""Archived disks over NBD, read by clients that are not ours: nbdinfo, nbdcopy, qemu-img."""
+
+import json
+import os
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from archived import CHUNK, START, Volume, noise, restored
+
+from onecut.nbd import wire
+from onecut.repository.archive import Request, archive
+from onecut.repository.export import export_qcow2, export_raw
+from onecut.repository.extents import Extent, Kind
+from onecut.repository.image import Image
+from onecut.repository.repository import Repository, chunk_path
+from onecut.repository.serve import ImageServer
+from onecut.units import TiB
+
+
+@pytest.fixture
+def volume(repository: Repository) -> Volume:
+    """A disk with data, zeros and an odd end."""
+    volume = Volume(repository, bytearray(700 * CHUNK + 512))
+    volume.write(3 * CHUNK, noise(1, 200 * CHUNK))
+    volume.write(650 * CHUNK, noise(2, 50 * CHUNK + 512))
+    volume.snapshot()
+    return volume
+
+
+@pytest.fixture
+def server() -> Iterator[ImageServer]:
+    """A server without images."""
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="oc") as folder:  # socket paths are short
+        server = ImageServer(Path(folder) / "s")
+        try:
+            yield server
+        finally:
+            server.close()
+
+
+def run(*command: str) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+class TestClients:
+    def test_nbdcopy_reads_the_disk(self, server: ImageServer, volume: Volume, tmp_path: Path) -> None:
+        """nbdcopy, with several connections and many requests in flight, gets every byte."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+
+        run("nbdcopy", "--connections=4", uri, str(tmp_path / "copy"))
+
+        assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
+
+    def test_nbdinfo_sees_what_is_offered(self, server: ImageServer, volume: Volume) -> None:
+        """The export is read-only, may be opened many times, and tells data from holes."""
+        assert volume.latest is not None
+        uri = server.add("", Image(volume.repository, volume.latest))
+
+        export = json.loads(run("nbdinfo", "--json", uri))["exports"][0]
+        extents = json.loads(run("nbdinfo", "--map", "--json", uri))
+
+        assert export["export-size"] == len(volume.data)
+        assert export["is_read_only"]
+        assert export["can_multi_conn"]
+        assert [(each["offset"] // CHUNK, each["type"]) for each in extents] == [(0, 3), (3, 0), (203, 3), (650, 0)]
+        assert len(json.loads(run("nbdinfo", "--list", "--json", uri))["exports"]) == 1
+
+    def test_qemu_img_converts_it(self, server: ImageServer, volume: Volume, tmp_path: Path) -> None:
+        """qemu-img makes the same disk of it, and skips the holes."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+
+        run("qemu-img", "convert", "-f", "raw", "-O", "raw", uri, str(tmp_path / "raw"))
+
+        assert (tmp_path / "raw").read_bytes() == bytes(volume.data)
+        assert (tmp_path / "raw").stat().st_blocks * 512 <= 260 * CHUNK
+
+    def test_the_old_handshake_works(self, server: ImageServer, volume: Volume) -> None:
+        """A client that knows NBD_OPT_EXPORT_NAME only gets size and data in simple replies."""
+        assert volume.latest is not None
+        server.add("disk", Image(volume.repository, volume.latest))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(server.socket_path))
+            assert client.recv(wire.GREETING.size, socket.MSG_WAITALL)[:8] == b"NBDMAGIC"
+            client.sendall(wire.CLIENT_FLAGS.pack(3) + wire.OPTION.pack(wire.OPTION_MAGIC, 1, 4) + b"disk")
+            size = wire.U64.unpack(client.recv(10, socket.MSG_WAITALL)[:8])[0]
+            client.sendall(wire.REQUEST.pack(wire.REQUEST_MAGIC, 0, wire.Command.READ, 7, 3 * CHUNK, 100))
+            magic, error, cookie = wire.SIMPLE_REPLY.unpack(client.recv(wire.SIMPLE_REPLY.size, socket.MSG_WAITALL))
+            data = client.recv(100, socket.MSG_WAITALL)
+
+        assert (size, magic, error, cookie) == (len(volume.data), wire.SIMPLE_REPLY_MAGIC, 0, 7)
+        assert data == bytes(volume.data[3 * CHUNK : 3 * CHUNK + 100])
+
+    @pytest.mark.parametrize("noise", [b"", b"GET / HTTP/1.1\r\n\r\n", os.urandom(4096), b"\0\0\0\3" + b"\xff" * 16])
+    def test_a_client_that_talks_nonsense_harms_nobody(
+        self, server: ImageServer, volume: Volume, noise: bytes, tmp_path: Path
+    ) -> None:
+        """Noise costs its sender the connection; others are served."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(str(server.socket_path))
+            client.sendall(noise)
+            run("nbdcopy", uri, str(tmp_path / "copy"))
+
+        assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
+
+    def test_writes_are_refused(self, server: ImageServer, volume: Volume) -> None:
+        """Nobody writes to an archived disk."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+
+        done = subprocess.run(["nbdcopy", "/dev/zero", uri], check=False, capture_output=True, timeout=30)
+
+        assert done.returncode != 0
+        assert restored(volume.repository, volume.latest) == bytes(volume.data)
+
+
+class TestTrouble:
+    def test_damage_is_an_error_and_never_data(
+        self, server: ImageServer, volume: Volume, folder: Path, tmp_path: Path
+    ) -> None:
+        """A flipped bit fails the read of its chunk; the rest of the disk can be read."""
+        assert volume.latest is not None
+        path = folder / chunk_path(bytes.fromhex(volume.latest.run_id), 5)
+        stored = bytearray(path.read_bytes())
+        stored[-1] ^= 1
+        path.write_bytes(stored)
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+
+        whole = subprocess.run(
+            ["nbdcopy", uri, str(tmp_path / "copy")], check=False, capture_output=True, text=True, timeout=30
+        )
+        run("qemu-io", "-r", "-f", "raw", "-c", f"read {100 * CHUNK} {CHUNK}", uri)
+
+        assert whole.returncode != 0
+        assert "Input/output error" in whole.stderr
+
+    def test_reads_wait_for_a_store_that_is_away(
+        self, server: ImageServer, volume: Volume, folder: Path, tmp_path: Path
+    ) -> None:
+        """While the repository's folder is away a copy stalls; when it is back the copy ends, and is right."""
+        assert volume.latest is not None
+        image = Image(volume.repository, volume.latest)
+        away = folder.with_name("away")
+        uri = server.add("disk", image)
+        folder.rename(away)
+        with subprocess.Popen(["nbdcopy", uri, str(tmp_path / "copy")]) as copy:
+            try:
+                with pytest.raises(subprocess.TimeoutExpired):
+                    copy.wait(1.0)
+            finally:
+                away.rename(folder)
+            assert copy.wait(30) == 0
+
+        assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
+
+    def test_closing_ends_reads_that_wait(self, server: ImageServer, volume: Volume, folder: Path) -> None:
+        """A server whose store is away can be closed all the same."""
+        assert volume.latest is not None
+        uri = server.add("disk", Image(volume.repository, volume.latest))
+        folder.rename(folder.with_name("away"))
+        with subprocess.Popen(["nbdcopy", uri, "null:"], stderr=subprocess.DEVNULL) as copy:
+            with pytest.raises(subprocess.TimeoutExpired):
+                copy.wait(0.5)
+            closer = threading.Thread(target=server.close)
+            closer.start()
+            closer.join(10)
+
+            assert not closer.is_alive()
+            assert copy.wait(10) != 0
+
+
+class TestSpeed:
+    def test_the_first_byte_does_not_wait_for_the_size(self, repository: Repository) -> None:
+        """A disk of 1 TiB answers as a small one does: within 100 ms from opening the repository on."""
+        volume = Volume(repository, bytearray())
+
+        class Far:
+            size_bytes = TiB
+
+            def readinto(self, buffer: memoryview, offset: int) -> None:
+                buffer[:] = noise(offset, len(buffer))
+
+            def close(self) -> None:
+                pass
+
+        extents, position = [], 0
+        for number in range(1000):
+            offset = number * TiB // 1000 // CHUNK * CHUNK
+            if offset > position:
+                extents.append(Extent(position, offset - position, Kind.ZERO))
+            extents.append(Extent(offset, CHUNK, Kind.DATA))
+            position = offset + CHUNK
+        extents.append(Extent(position, TiB - position, Kind.ZERO))
+        request = Request(volume.chain, "far", os.urandom(16).hex(), "far", TiB, START)
+        manifest = archive(repository, request, Far, extents)
+
+        begun = time.monotonic()
+        image = Image(Repository.open(repository.store), manifest)
+        image.readinto(memoryview(bytearray(1)), 500 * TiB // 1000 // CHUNK * CHUNK)
+
+        assert time.monotonic() - begun < 0.1
+
+
+class TestExport:
+    @pytest.mark.parametrize("form", ["raw", "qcow2"])
+    def test_an_exported_file_is_the_disk(self, volume: Volume, tmp_path: Path, form: str) -> None:
+        """A raw file is the disk and sparse; a qcow2 file holds the same disk."""
+        assert volume.latest is not None
+        image = Image(volume.repository, volume.latest)
+        target = tmp_path / "disk"
+
+        if form == "raw":
+            export_raw(image, target)
+        else:
+            export_qcow2(image, target)
+            run("qemu-img", "convert", "-O", "raw", str(target), str(tmp_path / "raw"))
+            target = tmp_path / "raw"
+
+        assert target.read_bytes() == bytes(volume.data)
+        assert target.stat().st_blocks * 512 <= 260 * CHUNK
+        assert sorted(each.name for each in tmp_path.iterdir() if each.name.startswith(".")) == []

@@ -1,0 +1,218 @@
+"""The contract that every store passes: memory, a local folder, and S3 over HTTP."""
+
+import os
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, HTTPServer
+
+import pytest
+
+from onecut.errors import Misconfigured
+from onecut.repository.address import open_store
+from onecut.repository.errors import NoSuchObject, ObjectExists, StoreThrottled, StoreUnavailable
+from onecut.repository.retry import Backoff
+from onecut.repository.store import ObjectStore, PutMode
+from onecut.units import MiB
+
+
+class TestContract:
+    def test_what_was_put_is_read_back(self, store: ObjectStore) -> None:
+        """An object comes back whole, in parts, and with its size; a second put replaces it."""
+        store.put("a/b/c", b"0123456789")
+        store.put("a/b/c", b"9876543210!")
+
+        assert store.get("a/b/c") == b"9876543210!"
+        assert store.get_range("a/b/c", 2, 3) == b"765"
+        assert store.get_range("a/b/c", 8, 100) == b"10!"
+        assert store.head("a/b/c").size_bytes == 11
+
+    def test_an_empty_object_is_an_object(self, store: ObjectStore) -> None:
+        """Nothing is not the same as no object."""
+        store.put("empty", b"")
+
+        assert store.get("empty") == b""
+        assert store.head("empty").size_bytes == 0
+
+    def test_what_is_not_there_is_said_so(self, store: ObjectStore) -> None:
+        """Each read of an absent object raises `NoSuchObject`; deleting it is no error."""
+        for read in (store.get, store.head, lambda path: store.get_range(path, 0, 1)):
+            with pytest.raises(NoSuchObject):
+                read("nothing/here")
+        store.delete(["nothing/here"])
+
+    def test_of_many_creators_one_succeeds(self, store: ObjectStore) -> None:
+        """Of ten puts that must be new exactly one is, and its bytes are what is read."""
+
+        def create(number: int) -> int | None:
+            try:
+                store.put("lock", str(number).encode(), PutMode.CREATE)
+            except ObjectExists:
+                return None
+            return number
+
+        with ThreadPoolExecutor(10) as pool:
+            winners = [each for each in pool.map(create, range(10)) if each is not None]
+
+        assert len(winners) == 1
+        assert store.get("lock") == str(winners[0]).encode()
+
+    def test_a_large_object_survives(self, store: ObjectStore) -> None:
+        """An object that goes up in several parts comes back as one."""
+        data = os.urandom(1 * MiB) * 18
+
+        store.put("large", data)
+
+        assert store.get("large") == data
+
+    def test_more_than_a_page_is_listed(self, store: ObjectStore) -> None:
+        """A folder with more than 1,000 objects is listed whole, and none of its neighbours with it."""
+        with store.batch() as batch:
+            for number in range(1105):
+                batch.put(f"many/{number:04}", [b"x"])
+            batch.put("many-others/1", [b"x"])
+            batch.commit()
+
+        assert sorted(info.path for info in store.list("many")) == [f"many/{number:04}" for number in range(1105)]
+
+    def test_a_batch_is_there_after_its_commit(self, store: ObjectStore) -> None:
+        """Objects of a batch that several threads fill are whole after the commit; buffers may be used again."""
+        buffer = bytearray(3)
+
+        with store.batch() as batch:
+            for number in range(20):
+                buffer[:] = b"%03d" % number
+                batch.put(f"batch/{number}", [b"<", memoryview(buffer), b">"])
+            batch.commit()
+
+        assert {store.get(f"batch/{number}") for number in range(20)} == {b"<%03d>" % number for number in range(20)}
+
+    def test_many_are_deleted_at_once(self, store: ObjectStore) -> None:
+        """Deleting takes what was named, absent or not, and leaves the others."""
+        for number in range(5):
+            store.put(f"doomed/{number}", b"x")
+
+        store.delete(["doomed/1", "doomed/7", "doomed/3"])
+
+        assert {info.path for info in store.list("doomed")} == {"doomed/0", "doomed/2", "doomed/4"}
+
+
+class TestLocal:
+    def test_folders_may_vanish_while_they_are_wanted(self, tmp_path: os.PathLike[str]) -> None:
+        """Puts and deletions in a folder that goes whenever it is empty do not get into each other's way."""
+        store = open_store(os.fspath(tmp_path))
+
+        def churn(number: int) -> None:
+            for _ in range(50):
+                store.put(f"a/b/{number}", b"x")
+                store.delete([f"a/b/{number}"])
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(churn, range(4)))
+
+        assert list(store.list("")) == []
+
+    def test_a_batch_without_commit_leaves_nothing(self, tmp_path: os.PathLike[str]) -> None:
+        """Files of a batch that was given up have no name in the store, and none on the disk."""
+        store = open_store(os.fspath(tmp_path))
+        with store.batch() as batch:
+            batch.put("never", [b"x"])
+
+        assert list(store.list("")) == []
+        assert [files for _, _, files in os.walk(tmp_path) if files] == []
+
+    def test_staged_files_of_a_dead_process_go(self, tmp_path: os.PathLike[str]) -> None:
+        """What a killed process had staged is deleted when the folder is opened next; a living one's is not."""
+        living = open_store(os.fspath(tmp_path))
+        batch = living.batch().__enter__()
+        batch.put("alive", [b"x"])
+        dead = os.path.join(tmp_path, ".staging", "0" * 32)  # noqa: PTH118 - a path as the store sees it
+        os.makedirs(dead)  # noqa: PTH103 - see above
+        with open(os.path.join(dead, "1"), "wb"):  # noqa: PTH118, PTH123 - see above
+            pass
+
+        open_store(os.fspath(tmp_path))
+        batch.commit()
+
+        assert living.get("alive") == b"x"
+        assert not os.path.exists(dead)  # noqa: PTH110 - see above
+
+    def test_an_unmounted_folder_is_unavailable_for_writing(self, tmp_path: os.PathLike[str]) -> None:
+        """A store whose folder has gone is not made anew, somewhere below the mount point."""
+        path = os.path.join(tmp_path, "mounted")  # noqa: PTH118 - a path as the store sees it
+        store = open_store(path)
+        os.rename(path, path + ".away")  # noqa: PTH104 - see above
+
+        with pytest.raises((NoSuchObject, StoreUnavailable)):
+            store.put("x", b"x")
+        assert not os.path.exists(path)  # noqa: PTH110 - see above
+
+
+@pytest.fixture
+def moody() -> Iterator[tuple[str, list[int]]]:
+    """An S3 endpoint that answers with the statuses it is given, then with success."""
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_PUT(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            self.send_response(statuses.pop(0) if statuses else 200)
+            self.send_header("ETag", '"1"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}&region=r", statuses
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestMoods:
+    @pytest.fixture(autouse=True)
+    def credentials(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
+
+    @pytest.mark.parametrize("status", [429, 500, 503])
+    def test_a_moody_store_is_asked_again(self, moody: tuple[str, list[int]], status: int) -> None:
+        """Throttling and server errors are waited out."""
+        address, statuses = moody
+        statuses.extend([status] * 3)
+
+        open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02)).put("x", b"x")
+
+        assert statuses == []
+
+    @pytest.mark.parametrize(
+        ("status", "error"), [(429, StoreThrottled), (503, StoreThrottled), (500, StoreUnavailable)]
+    )
+    def test_patience_ends_with_the_right_error(
+        self, moody: tuple[str, list[int]], status: int, error: type[Exception]
+    ) -> None:
+        """When the pauses are used up, the caller learns whether to come back later or slower."""
+        address, statuses = moody
+        statuses.extend([status] * 1000)
+
+        with pytest.raises(error):
+            open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
+
+    def test_nobody_listening_is_unavailable(self) -> None:
+        """A store that can't be reached is unavailable, not empty."""
+        store = open_store("s3://b?endpoint=http://127.0.0.1:9&region=r", backoff=Backoff(total_s=0.05))
+
+        with pytest.raises(StoreUnavailable):
+            store.get("x")
+
+    @pytest.mark.parametrize("address", ["ftp://x", "s3://", "s3://b?oops=1"])
+    def test_an_unknown_address_is_refused(self, address: str) -> None:
+        """An address with an unknown scheme or parameter is a mistake of the operator's."""
+        with pytest.raises(Misconfigured):
+            open_store(address)
