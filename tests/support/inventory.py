@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from running import wait_until
@@ -18,6 +19,9 @@ from onecut.engine.monitor import Monitor
 from onecut.engine.nodes import Nodes
 
 PATIENCE_S = 20.0
+
+MERGE_DEADLINE_S = 240.0
+"""One merge at its limited speed, of a layer that a load has filled, beside other loads."""
 
 
 class Inventory:
@@ -36,10 +40,13 @@ class Inventory:
         database = Database(f"sqlite:///{self._data}/onecut.db")
         try:
             while left := self._disorder(database):
-                before = len(left)
-                wait_until(lambda: len(self._disorder(database)) < before, f"less is left of {left}")  # noqa: B023 - called here only
+                less = partial(self._is_less, database, len(left))
+                wait_until(less, f"less is left of {left}", MERGE_DEADLINE_S)
         finally:
             database.close()
+
+    def _is_less(self, database: Database, before: int) -> bool:
+        return len(self._disorder(database)) < before
 
     def check_daemon(self) -> None:
         """Compare the daemon's nodes, jobs and exports with the database. The service must be gone."""
