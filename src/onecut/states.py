@@ -47,6 +47,3 @@ VOLUME_DELETABLE: Final = frozenset({"available", "error", "error_extending", "e
 
 VOLUME_CUTTABLE: Final = frozenset({"available", "in-use"})
 """EVS user guide: only disks in these states can have a snapshot taken."""
-
-SNAPSHOT_DELETABLE: Final = frozenset({"available", "error", "error_deleting"})
-"""EVS.1047, and a retry after a failed deletion."""

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Collection
+from functools import partial
 from pathlib import Path
 
 from running import wait_until
@@ -21,6 +22,9 @@ from onecut.repository.address import open_store
 
 PATIENCE_S = 20.0
 
+MERGE_DEADLINE_S = 240.0
+"""One merge at its limited speed, of a layer that a load has filled, beside other loads."""
+
 
 class Inventory:
     """Reads the database, the layers' folder and, once the service has let go of it, the daemon."""
@@ -39,10 +43,13 @@ class Inventory:
         database = Database(f"sqlite:///{self._data}/onecut.db")
         try:
             while left := self._disorder(database):
-                before = len(left)
-                wait_until(lambda: len(self._disorder(database)) < before, f"less is left of {left}")  # noqa: B023 - called here only
+                less = partial(self._is_less, database, len(left))
+                wait_until(less, f"less is left of {left}", MERGE_DEADLINE_S)
         finally:
             database.close()
+
+    def _is_less(self, database: Database, before: int) -> bool:
+        return len(self._disorder(database)) < before
 
     def check_daemon(self) -> None:
         """Compare the daemon's nodes, jobs and exports with the database. The service must be gone."""

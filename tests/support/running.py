@@ -32,11 +32,11 @@ def memory_engine(_settings: Settings, _database: Database, clock: Clock) -> Eng
     return MemoryEngine(clock=clock)
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
+def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
     """Look again and again until *holds*; fail, naming *what*, when it does not within the deadline."""
-    end = time.monotonic() + DEADLINE_S
+    end = time.monotonic() + deadline_s
     while not holds():
-        assert time.monotonic() < end, f"not within {DEADLINE_S:g} s: {what}"
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
         time.sleep(POLL_S)
 
 

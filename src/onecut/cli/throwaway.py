@@ -18,6 +18,7 @@ from onecut.cli.client import Api
 
 START_DEADLINE_S = 30.0
 STOP_DEADLINE_S = 10.0
+DAEMON_DEADLINE_S = 60.0
 
 
 @contextmanager
@@ -70,8 +71,10 @@ def end_daemon(pid_file: Path) -> None:
     except ProcessLookupError:
         return
     try:
-        signal.pidfd_send_signal(daemon, signal.SIGTERM)
-        if not select.select([daemon], [], [], STOP_DEADLINE_S)[0]:
-            signal.pidfd_send_signal(daemon, signal.SIGKILL)
+        for how in (signal.SIGTERM, signal.SIGKILL):
+            signal.pidfd_send_signal(daemon, how)
+            # It flushes what its clients wrote before it goes, which may take a while on a busy disk.
+            if select.select([daemon], [], [], DAEMON_DEADLINE_S)[0]:
+                return
     finally:
         os.close(daemon)
