@@ -230,6 +230,35 @@ class TestInstantAccess:
         assert shop.points() == set()
         assert {path.split("/")[0] for path in stored(shop)} <= {"snapshots"}  # the mark of a run that was given up
 
+    def test_stopping_waits_for_an_archive_that_opens_its_point(self, shop: Workshop, engine: FaultyEngine) -> None:
+        """Once an archive is stopped nothing of it begins any more: what a deletion frees then stays free."""
+        shop.patience = Backoff(first_s=0.01, longest_s=0.01, total_s=60.0)
+        volume_id, store = shop.volume(content=b"first!"), shop.repository.store
+        shop.repository.store = cast("Any", Away())
+        job_id, snapshot_id = shop.ask(snapshots.create, NewSnapshot(volume_id, instant_access=True))
+        asyncio.run(shop.work_until(lambda: shop.get(Job, job_id).status == "SUCCESS"))
+        shop.repository.store = store
+        archiver = shop.archiving().archiver
+
+        async def stop_while_it_opens() -> None:
+            reached, goes_on = asyncio.Event(), asyncio.Event()
+
+            async def opening() -> None:
+                reached.set()
+                await goes_on.wait()
+
+            engine.opening = opening
+            working = asyncio.create_task(archiver.archive({snapshot_id: job_id}))
+            await reached.wait()
+            stopping = asyncio.create_task(archiver.stop([snapshot_id]))
+            for _ in range(100):
+                await asyncio.sleep(0)
+            assert not stopping.done()
+            goes_on.set()
+            await asyncio.gather(stopping, working)
+
+        asyncio.run(stop_while_it_opens())
+
 
 class TestGroups:
     def test_the_digest_binds_the_members(self, shop: Workshop) -> None:

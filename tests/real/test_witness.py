@@ -7,7 +7,14 @@ import sys
 import pytest
 from orders import judge_disks, new_server, new_volumes, opened, take_group, uris
 from running import Site
-from stamping import check_all_consistent, cut_under_fire, newest_stamp, stamping, wait_for_stamp
+from stamping import (
+    archive_under_fire,
+    check_all_consistent,
+    cut_under_fire,
+    newest_stamp,
+    stamping,
+    wait_for_stamp,
+)
 
 from onecut.cli.witness import EXIT_INCONSISTENT, EXIT_NOTHING_TO_JUDGE
 from onecut.witness.verify import Fault, Outcome
@@ -18,6 +25,13 @@ from onecut.witness.verify import Fault, Outcome
 def test_groups_of_2_disks_show_one_instant(real_site: Site) -> None:
     """400 cuts across two disks on two servers, which are written to all the while, are all consistent."""
     check_all_consistent(cut_under_fire(real_site, disks=2, cuts=400))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_groups_from_the_repository_show_one_instant(real_site: Site) -> None:
+    """Groups that were archived while their disks were written to are consistent when they are read from there."""
+    check_all_consistent(archive_under_fire(real_site, disks=2, cuts=6))
 
 
 def test_disks_cut_one_after_another_are_found_inconsistent(real_site: Site) -> None:

@@ -26,6 +26,8 @@ class FaultyEngine(MemoryEngine):
         """Whether nothing answers once a cut was made."""
         self.unreadable: dict[str, list[BaseException]] = {}
         """What opening a point raises, once each."""
+        self.opening: Callable[[], Awaitable[object]] = _at_once
+        """Awaited before a point is opened."""
         self.hide_changes = False
         """Whether everything is reported as unchanged."""
         self.died: Callable[[], object] = lambda: None
@@ -50,6 +52,7 @@ class FaultyEngine(MemoryEngine):
     @asynccontextmanager
     async def open_point(self, point_id: str) -> AsyncIterator[OpenImage]:
         """See `Engine.open_point`."""
+        await self.opening()
         if self.unreadable.get(point_id):
             raise self.unreadable[point_id].pop(0)
         async with super().open_point(point_id) as point:
@@ -75,3 +78,7 @@ class FaultyEngine(MemoryEngine):
                 self.died()
             raise error
         return result
+
+
+async def _at_once() -> None:
+    """Wait for nothing."""

@@ -70,9 +70,11 @@ def order_group(
     return tenant.call("POST", "/v5/{p}/snapshot-groups", 202, json=body)
 
 
-def take_group(tenant: Tenant, volume_ids: Sequence[str], name: str = "group") -> str:
-    """Take one cut across volumes, and return the group's id."""
-    answer = order_group(tenant, volume_ids, name)
+def take_group(
+    tenant: Tenant, volume_ids: Sequence[str], name: str = "group", *, instant_access: bool = False
+) -> str:
+    """Take one cut across volumes, and return the group's id once it is available."""
+    answer = order_group(tenant, volume_ids, name, instant_access=instant_access)
     tenant.done(answer)
     group_id: str = answer["snapshot_group_id"]
     return group_id
@@ -80,9 +82,7 @@ def take_group(tenant: Tenant, volume_ids: Sequence[str], name: str = "group") -
 
 def take_instant_group(tenant: Tenant, volume_ids: Sequence[str]) -> str:
     """Take one cut whose points stay beside the disks, and return the group's id once it is archived as well."""
-    answer = order_group(tenant, volume_ids, instant_access=True)
-    tenant.done(answer)
-    group_id: str = answer["snapshot_group_id"]
+    group_id = take_group(tenant, volume_ids, instant_access=True)
     wait_until(
         lambda: all(member["category"] == "standard" for member in members(tenant, group_id)),
         f"the archive of group {group_id}",

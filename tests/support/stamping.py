@@ -16,6 +16,9 @@ from onecut.witness.verify import Outcome, Verdict
 BATCH_VOLUMES = 80
 """How many volumes the groups may have together that are judged, and then deleted, at the same time."""
 
+INSTANT_GROUPS = 7
+"""How many snapshots of one volume may have Instant Snapshot Restore on."""
+
 
 def newest_stamp(uri: str) -> int:
     """Return the newest stamp in the ring of a disk; -1 when it has none."""
@@ -53,20 +56,41 @@ def stamping(disks: Sequence[str], *, load_threads: int = 1) -> Iterator[None]:
 
 
 def cut_under_fire(site: Site, *, disks: int, cuts: int) -> list[Verdict]:
-    """Cut disks on two servers while they are written to, judge every group, delete it, and see all tidied up."""
-    half, batch = disks // 2, min(BATCH_VOLUMES // disks, 10)
-    volume_ids = [
-        *new_volumes(site, half, new_server(site, "db1")),
-        *new_volumes(site, half, new_server(site, "db2")),
-    ]
+    """
+    Cut disks on two servers while they are written to, judge every group, delete it, and see all tidied up.
+
+    The groups are judged from their points, and deleted while they are being archived or before.
+    """
+    batch = min(BATCH_VOLUMES // disks, INSTANT_GROUPS)
+    volume_ids = disks_on_two_servers(site, disks)
     verdicts: list[Verdict] = []
     with stamping(uris(site, volume_ids)):
         while len(verdicts) < cuts:
-            group_ids = [take_group(site, volume_ids) for _ in range(min(batch, cuts - len(verdicts)))]
+            count = min(batch, cuts - len(verdicts))
+            group_ids = [take_group(site, volume_ids, instant_access=True) for _ in range(count)]
             verdicts += judge(site, group_ids)
             delete_groups(site, group_ids)
     Inventory(site.onecut.settings.data).wait_until_tidy()
     return verdicts
+
+
+def archive_under_fire(site: Site, *, disks: int, cuts: int) -> list[Verdict]:
+    """Cut disks on two servers while they are written to, each time until the group is archived; then judge all."""
+    volume_ids = disks_on_two_servers(site, disks)
+    with stamping(uris(site, volume_ids)):
+        group_ids = [take_group(site, volume_ids) for _ in range(cuts)]
+        verdicts = judge(site, group_ids)
+    delete_groups(site, group_ids)
+    Inventory(site.onecut.settings.data).wait_until_tidy()
+    return verdicts
+
+
+def disks_on_two_servers(site: Site, count: int) -> list[str]:
+    """Make volumes of which one server has the first half, and another one the second."""
+    return [
+        *new_volumes(site, count // 2, new_server(site, "db1")),
+        *new_volumes(site, count // 2, new_server(site, "db2")),
+    ]
 
 
 def check_all_consistent(verdicts: Sequence[Verdict]) -> None:

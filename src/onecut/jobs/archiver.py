@@ -117,7 +117,7 @@ class _Work:
         self.stopped = threading.Event()
         self.woken = asyncio.Event()
         self.idle = asyncio.Event()
-        """Set while no thread works on it."""
+        """Set while nobody reads the point or writes to the repository for it."""
         self.idle.set()
         self.pauses = pauses
         """How long to wait, time after time, while it can't go on."""
@@ -130,6 +130,22 @@ class _Work:
         """Ask it to stop, wherever it is."""
         self.stopped.set()
         self.woken.set()
+
+    @contextlib.contextmanager
+    def attempt(self) -> Iterator[None]:
+        """
+        Keep who stops it waiting until the block ends, from before the point is opened: nothing is begun after that.
+
+        Raises:
+            ArchiveCancelled: It was stopped before.
+        """
+        if self.stopped.is_set():
+            raise ArchiveCancelled("the archive was stopped before it began")
+        self.idle.clear()
+        try:
+            yield
+        finally:
+            self.idle.set()
 
     def progress(self, done: int, total: int) -> None:
         """Take note of progress; called by the working thread."""
@@ -298,11 +314,10 @@ class Archiver:
 
     async def _attempt(self, run: Run, work: _Work) -> None:
         async with self._places:
-            if work.stopped.is_set():
-                raise ArchiveCancelled(f"the archive of snapshot {run.snapshot_id} was stopped")
-            async with self._engine.open_point(run.snapshot_id) as point:
-                extents = await self._engine.extents(run.snapshot_id, since=run.since)
-                manifest = await self._in_thread(work, lambda: self._run(run, point, extents, work))
+            with work.attempt():
+                async with self._engine.open_point(run.snapshot_id) as point:
+                    extents = await self._engine.extents(run.snapshot_id, since=run.since)
+                    manifest = await self._in_thread(work, lambda: self._run(run, point, extents, work))
         now = self._clock.now()
         await self._ask(lambda session: archive_runs.record(session, manifest, now))
         self._metrics.archives.labels("changes" if manifest.incremental else "all").inc()
@@ -340,7 +355,6 @@ class Archiver:
 
     async def _in_thread(self, work: _Work, act: Callable[[], Result]) -> Result:
         """Let a thread work, and when the service stops, let it stop first."""
-        work.idle.clear()
         working = asyncio.get_running_loop().run_in_executor(self._threads, act)
         try:
             return await asyncio.shield(working)
@@ -349,8 +363,6 @@ class Archiver:
             await asyncio.wait([working])
             working.exception()  # asyncio reports one that nobody has looked at
             raise
-        finally:
-            work.idle.set()
 
     async def _tell_progress(self, job_rows: Mapping[str, str]) -> None:
         told: dict[str, int] = {}
