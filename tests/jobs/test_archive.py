@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import pytest
 from faulty import FaultyEngine
+from running import wait_until
 from sqlalchemy import select
 from workshop import Workshop, open_workshop
 
@@ -228,6 +229,33 @@ class TestInstantAccess:
         asyncio.run(delete())
         shop.work()
         assert shop.points() == set()
+        assert {path.split("/")[0] for path in stored(shop)} <= {"snapshots"}  # the mark of a run that was given up
+
+    def test_a_deletion_that_waits_for_an_archive_lets_others_pass(self, shop: Workshop) -> None:
+        """The older snapshot's deletion waits for the archive that builds on it, the younger's ends that archive."""
+        volume_id = shop.volume(content=b"first!")
+        older = take(shop, volume_id)
+        store = shop.repository.store
+        gate = Gate(store)
+        shop.repository.store = cast("Any", gate)
+        _, younger = shop.ask(snapshots.create, NewSnapshot(volume_id, instant_access=True))
+
+        async def delete_both() -> None:
+            worker = shop.worker()
+            both_gone = shop.work_until(
+                lambda: not any(shop.get(Snapshot, each) for each in (older, younger)), worker
+            )
+            gone = asyncio.create_task(both_gone)
+            await asyncio.to_thread(gate.reached.wait, 20)
+            await asyncio.to_thread(shop.ask, snapshots.order_deletion, older)
+            worker.ring()
+            await asyncio.to_thread(wait_until, lambda: any(store.list("deletions")), "the older one's deletion")
+            await asyncio.to_thread(shop.ask, snapshots.order_deletion, younger)
+            gate.opened.set()
+            await gone
+
+        asyncio.run(delete_both())
+        shop.work()
         assert {path.split("/")[0] for path in stored(shop)} <= {"snapshots"}  # the mark of a run that was given up
 
     def test_stopping_waits_for_an_archive_that_opens_its_point(self, shop: Workshop, engine: FaultyEngine) -> None:

@@ -11,6 +11,7 @@ from inventory import Inventory
 from running import Site, running_site
 
 from onecut.cli.throwaway import end_daemon
+from onecut.units import MiB
 from onecut.wiring import qemu_engine
 
 
@@ -36,7 +37,21 @@ def data() -> Iterator[Path]:
 @pytest.fixture
 def real_site(data: Path) -> Iterator[Site]:
     """A running service with real disks; its first user is signed in. At the end nothing is without an owner."""
-    with real_service(data) as site:
+    with tidy_service(data) as site:
+        yield site
+
+
+@pytest.fixture
+def cutting_site(data: Path) -> Iterator[Site]:
+    """The same, and it archives slowly: hundreds of cuts of disks that are overwritten would be archived in full."""
+    with tidy_service(data, archives=1, archive_bytes_per_s=16 * MiB) as site:
+        yield site
+
+
+@contextmanager
+def tidy_service(data: Path, **options: Any) -> Iterator[Site]:
+    """Run a service on *data*, and see in the end that nothing is without an owner."""
+    with real_service(data, **options) as site:
         yield site
         Inventory(data).wait_until_tidy()
     Inventory(data).check_daemon()

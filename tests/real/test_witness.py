@@ -22,9 +22,9 @@ from onecut.witness.verify import Fault, Outcome
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_groups_of_2_disks_show_one_instant(real_site: Site) -> None:
+def test_groups_of_2_disks_show_one_instant(cutting_site: Site) -> None:
     """400 cuts across two disks on two servers, which are written to all the while, are all consistent."""
-    check_all_consistent(cut_under_fire(real_site, disks=2, cuts=400))
+    check_all_consistent(cut_under_fire(cutting_site, disks=2, cuts=400))
 
 
 @pytest.mark.slow

@@ -175,8 +175,8 @@ class Archiver:
         self._changed = asyncio.Condition()
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads, once what they are doing is done."""
+        self._threads.shutdown(cancel_futures=True)
 
     async def archive(self, job_rows: Mapping[str, str]) -> None:
         """

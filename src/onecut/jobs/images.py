@@ -8,6 +8,7 @@ snapshot may be deleted all the same: its data goes when the image does.
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -29,6 +30,7 @@ from onecut.jobs.archiver import PATIENCE, STORE_LATER
 from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 from onecut.jobs.upkeep import Upkeep
+from onecut.repository.errors import InUse
 from onecut.repository.image import Image
 from onecut.repository.lease import Lease, drop_lease, leased_snapshot, put_lease
 from onecut.repository.manifest import Chain, snapshot_path
@@ -69,8 +71,8 @@ class Images:
         """Snapshots whose damage was noted."""
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads, once what they are doing is done."""
+        self._threads.shutdown(cancel_futures=True)
 
     async def serve_again(self) -> None:
         """Serve what an earlier service served. Before the engine starts; the store may be away."""
@@ -132,7 +134,8 @@ class Images:
         for row in await self._ask(served.rows):
             async with self._lock(row.snapshot_id):
                 if not await self._needed(row.snapshot_id):
-                    await self._drop(row)
+                    with contextlib.suppress(InUse):  # by an archive; its turn comes again
+                        await self._drop(row)
 
     async def _image(self, snapshot_id: str) -> ImageSource:
         async with self._lock(snapshot_id):
@@ -174,7 +177,7 @@ class Images:
         self._told.discard(row.snapshot_id)
         await self._in_thread(partial(drop_lease, self._repository, _lease(row)))
         if not await self._ask(partial(served.forget, snapshot_id=row.snapshot_id)):
-            await self._upkeep.take_out(_chain(row), row.snapshot_id, row.run_id)
+            await self._upkeep.take_out(_chain(row), row.snapshot_id)
             await self._ask(partial(served.forget, snapshot_id=row.snapshot_id, erased=True))
         log.info("image_dropped", snapshot_id=row.snapshot_id)
 

@@ -5,6 +5,7 @@ Every act bears being done again, and waits while the repository is away.
 """
 
 import asyncio
+import functools
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -26,7 +27,7 @@ from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 from onecut.repository.collector import GRACE, execute, plan_collection
 from onecut.repository.delete import delete_snapshot, plan_deletion
-from onecut.repository.errors import NoSuchSnapshot
+from onecut.repository.errors import InUse, NoSuchSnapshot
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.manifest import Chain, GroupManifest, GroupMember
 from onecut.repository.repository import Repository
@@ -35,6 +36,9 @@ from onecut.repository.retry import Backoff
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
+
+IN_USE_PAUSE_S = 1.0
+"""Pause of a deletion that waits for an archive, which may take hours, before it looks again."""
 
 CONSISTENCY = "crash"
 """What a cut reaches: all members show one instant, as after a power failure."""
@@ -60,8 +64,8 @@ class Upkeep:
         self._chain_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
-        """Let go of the threads."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """End the threads, once what they are doing is done: nothing of the service works on after it has stopped."""
+        self._threads.shutdown(cancel_futures=True)
 
     async def bind(self, group_id: str) -> None:
         """
@@ -103,23 +107,35 @@ class Upkeep:
 
     async def erase(self, snapshot_ids: Collection[str]) -> None:
         """Take snapshots out of the repository with what only they hold, and what an archive of them had begun."""
-        for snapshot_id in snapshot_ids:
-            stored = await self._ask(lambda session, each=snapshot_id: _stored(session, each))  # type: ignore[misc]
-            if stored is None:
-                continue
-            await self._erase(stored)
+        found = [await self._ask(functools.partial(_stored, snapshot_id=each)) for each in snapshot_ids]
+        stored = [each for each in found if each is not None]
+        for each in stored:  # first of all: an archive that was begun may hold one of the others, or another job's
+            await self._patiently(functools.partial(give_run_up, self._repository, each.chain, each.run_id))
+        for each in stored:
+            await self._erase(each)
 
     async def _erase(self, stored: _Stored) -> None:
-        async with self._chain_lock(stored.chain):
-            await self._note_freed(stored)
-        # A volume may still be restored from it; then it goes when that one needs it no more (`images`).
-        if not await self._ask(lambda session: served.doom(session, stored.snapshot_id)):
-            await self.take_out(stored.chain, stored.snapshot_id, stored.run_id)
+        while True:
+            try:
+                async with self._chain_lock(stored.chain):
+                    await self._note_freed(stored)
+                    # A volume may still be restored from it; then it goes when that one needs it no more (`images`).
+                    if not await self._ask(lambda session: served.doom(session, stored.snapshot_id)):
+                        await self._patiently(lambda: self._take_out(stored.chain, stored.snapshot_id))
+                    return
+            except InUse as use:
+                log.info("deletion_waits", snapshot_id=stored.snapshot_id, reason=str(use))
+            await asyncio.sleep(IN_USE_PAUSE_S)
 
-    async def take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
-        """Take one snapshot out of the repository, or what an archive of it had begun."""
+    async def take_out(self, chain: Chain, snapshot_id: str) -> None:
+        """
+        Take one snapshot out of the repository.
+
+        Raises:
+            InUse: An archive builds on it; ask again later.
+        """
         async with self._chain_lock(chain):
-            await self._patiently(lambda: self._take_out(chain, snapshot_id, run_id))
+            await self._patiently(lambda: self._take_out(chain, snapshot_id))
 
     def _chain_lock(self, chain: Chain) -> asyncio.Lock:
         """One deletion at a time in each chain: what it frees depends on who else is there."""
@@ -129,19 +145,20 @@ class Upkeep:
         freed_bytes = await self._patiently(lambda: self._freed_by(stored))
 
         def note(session: Session) -> None:
-            unknown = Archive.snapshot_id == stored.snapshot_id, Archive.freed_bytes.is_(None)
-            session.execute(update(Archive).where(*unknown).values(freed_bytes=freed_bytes))
+            noted = update(Archive).where(Archive.snapshot_id == stored.snapshot_id)
+            session.execute(noted.values(freed_bytes=freed_bytes))
 
-        await self._ask(note)
+        if freed_bytes is not None:
+            await self._ask(note)
 
-    def _freed_by(self, stored: _Stored) -> int:
+    def _freed_by(self, stored: _Stored) -> int | None:
+        """Say what a deletion would free; None when it has been begun, or there is nothing."""
         try:
             return plan_deletion(self._repository, stored.chain, stored.snapshot_id).stored_bytes
         except NoSuchSnapshot:
-            return 0
+            return None
 
-    def _take_out(self, chain: Chain, snapshot_id: str, run_id: str) -> None:
-        give_run_up(self._repository, chain, run_id)
+    def _take_out(self, chain: Chain, snapshot_id: str) -> None:
         try:
             delete_snapshot(self._repository, chain, snapshot_id)
         except NoSuchSnapshot:

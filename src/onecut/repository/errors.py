@@ -6,8 +6,8 @@ What can go wrong with a repository, sorted by what the caller should do.
     RepositoryError
     ├── TryLater            nothing changed, or repeating is harmless: do it again later
     │   ├── StoreUnavailable  the store does not answer, or answers 5xx
-    │   ├── StoreThrottled    the store asks for fewer requests
-    │   └── InUse             a lease holds the snapshot that is to be deleted
+    │   └── StoreThrottled    the store asks for fewer requests
+    ├── InUse               a lease holds the snapshot that is to be deleted, for as long as an archive takes
     ├── StoreFull           no space left in the store
     ├── StoreDenied         the store refuses our credentials or our path
     ├── NoSuchObject        there is no object of that name
@@ -39,8 +39,8 @@ class StoreThrottled(TryLater):
     """The store asks for fewer requests."""
 
 
-class InUse(TryLater):
-    """A lease holds the snapshot that is to be deleted. Nothing changed."""
+class InUse(RepositoryError):
+    """A lease holds the snapshot that is to be deleted, or another deletion goes first. Nothing changed."""
 
 
 class StoreFull(RepositoryError):
