@@ -1,16 +1,21 @@
 """The HTTP application: middleware, error forms, and every router in one place."""
 
+from typing import Final
+
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
-from onecut.api import chains, faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
+from onecut.api import chains, document, faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
 from onecut.api.auth import Authentication
 from onecut.api.metrics import RequestMetrics
 
 DESCRIPTION = (
     "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own."
 )
+
+ROUTERS: Final = [noun.router for noun in (health, versions, iam, servers, volumes, groups, snapshots, chains, jobs)]
+"""Every route, in the order in which they are tried."""
 
 
 def create_app() -> FastAPI:
@@ -26,10 +31,12 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=document.operation_id,
     )
     faults.install(app)
-    for room in (health, versions, iam, servers, volumes, groups, snapshots, chains, jobs):
-        app.include_router(room.router)
+    for router in ROUTERS:
+        app.include_router(router)
+    app.openapi = lambda: document.describe(app)  # type: ignore[method-assign]
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)
     app.add_middleware(RequestMetrics, registry=app.state.registry)

@@ -41,7 +41,7 @@ PUBLIC_PATHS: Final = frozenset({
 SIGN_IN: Final = ("POST", "/v3/auth/tokens")
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9_-]{8,64}")
-_PROJECT_ID = re.compile(r"[0-9a-f]{32}")
+PROJECT_ID: Final = re.compile(r"^[0-9a-f]{32}$")
 
 Found = TypeVar("Found")
 
@@ -96,7 +96,7 @@ class Authentication:
 
     async def _admit(self, scope: Scope, receive: Receive) -> tuple[Caller | None, bytes]:
         """Return who calls (None on a public path) and the whole body."""
-        if _is_public(scope):
+        if is_public(scope["method"], scope["path"]):
             return None, await self._read(receive, ANONYMOUS_BODY_BYTES)
         headers = Headers(scope=scope)
         try:
@@ -166,7 +166,7 @@ async def project_caller(project_id: str, request: Request) -> Caller:
     Any other that the request may not use is 400 Common.0018, word for word the same whether the project belongs to
     somebody else, is not the one that the token or ``X-Project-Id`` names, or does not exist.
     """
-    if not _PROJECT_ID.fullmatch(project_id):
+    if not PROJECT_ID.fullmatch(project_id):
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
     caller = current_caller(request)
     if project_id not in caller.project_ids:
@@ -178,9 +178,10 @@ CurrentCaller = Annotated[Caller, Depends(current_caller)]
 ProjectCaller = Annotated[Caller, Depends(project_caller)]
 
 
-def _is_public(scope: Scope) -> bool:
-    path = scope["path"].removesuffix("/") or "/"
-    return (scope["method"], path) == SIGN_IN or (scope["method"] in {"GET", "HEAD"} and path in PUBLIC_PATHS)
+def is_public(method: str, path: str) -> bool:
+    """Whether nobody needs to sign in for a call."""
+    path = path.removesuffix("/") or "/"
+    return (method, path) == SIGN_IN or (method in {"GET", "HEAD"} and path in PUBLIC_PATHS)
 
 
 def _request_id(headers: Headers) -> str:

@@ -76,12 +76,13 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Exception, _broken)
 
 
-def _is_iam(request: Request) -> bool:
-    return request.url.path.startswith(("/v3/auth", "/v3/projects", "/v3/regions", "/v3.0/"))
+def is_iam(path: str) -> bool:
+    """Whether errors of this path have Keystone's form."""
+    return path.startswith(("/v3/auth", "/v3/projects", "/v3/regions", "/v3.0/"))
 
 
 def _answer(request: Request, status: int, code: str, message: str) -> JSONResponse:
-    return keystone_error(status, message) if _is_iam(request) else evs_error(status, code, message)
+    return keystone_error(status, message) if is_iam(request.url.path) else evs_error(status, code, message)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -1,0 +1,154 @@
+"""
+The OpenAPI document: what FastAPI reads off the handlers, and what it can't know.
+
+Bodies and queries are described by the very models that requests are validated against. Added here: how one signs in,
+the errors in their documented forms, an example of each body, and operation ids, which are the handlers' names.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from onecut.api.auth import PROJECT_ID, is_public
+from onecut.api.examples import EXAMPLES
+from onecut.api.faults import is_iam
+
+Operation = dict[str, Any]
+
+SECURITY_SCHEMES: Final = {
+    "token": {"type": "apiKey", "in": "header", "name": "X-Auth-Token", "description": "Of `POST /v3/auth/tokens`."},
+    "signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": "`SDK-HMAC-SHA256`, with an access key; the SDK signs each request so.",
+    },
+}
+
+ERROR_SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "EvsError": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message"],
+                "properties": {
+                    "code": {"type": "string", "examples": ["EVS.1002"]},
+                    "message": {"type": "string", "description": "Names the field, its value and the limit."},
+                },
+            }
+        },
+    },
+    "GatewayError": {
+        "type": "object",
+        "required": ["error_code", "error_msg", "request_id"],
+        "properties": {
+            "error_code": {"type": "string", "examples": ["APIGW.0301"]},
+            "error_msg": {"type": "string"},
+            "request_id": {"type": "string"},
+        },
+    },
+    "KeystoneError": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "title", "message"],
+                "properties": {
+                    "code": {"type": "integer", "examples": [401]},
+                    "title": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            }
+        },
+    },
+}
+
+REASONS: Final[Mapping[int, str]] = {
+    400: "The request is wrong, or its resource's state does not allow it; nothing changed.",
+    401: "Nobody knows who asks.",
+    403: "The caller may not do this.",
+    404: "There is no such resource for this caller.",
+    405: "The path has no such method.",
+    408: "The body did not arrive in time.",
+    409: "A snapshot of the volume is being created; ask again later (EVS.2409).",
+    413: "A quota is used up, or the body is too long.",
+    500: "A fault of the service; the log has the details under the request's id.",
+    503: "The database, the repository or the engine does not answer; ask again later.",
+}
+
+GATEWAY_STATUSES: Final = frozenset({401, 408, 413})
+"""Answered before the operation is reached."""
+
+PUBLIC_STATUSES: Final = (500, 503)
+SIGN_IN_STATUSES: Final = (400, 401, 403, 404, 408, 413, 500, 503)
+STATUSES: Final = (400, 401, 403, 404, 408, 409, 413, 500, 503)
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """Return the document of an application; it is made once."""
+    if not app.openapi_schema:
+        document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
+        components = document.setdefault("components", {})
+        components["securitySchemes"] = SECURITY_SCHEMES
+        schemas = components.setdefault("schemas", {})
+        schemas |= ERROR_SCHEMAS
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(name, None)
+        for method, path, operation in operations(document):
+            _complete(method, path, operation)
+        app.openapi_schema = document
+    return app.openapi_schema
+
+
+def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Operation]]:
+    """Yield method, path and description of each operation."""
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            yield method.upper(), path, operation
+
+
+def operation_id(route: APIRoute) -> str:
+    """
+    Name an operation by its handler and, where a path has twins, by its version.
+
+    Handlers are named after what they do, which is also how the SDK names its methods.
+    """
+    version = route.path_format.split("/")[1].replace(".", "_")
+    method = min(route.methods or ()).lower()
+    return f"{route.name}_{version}_{method}" if version.startswith("v") else f"{route.name}_{method}"
+
+
+def _complete(method: str, path: str, operation: Operation) -> None:
+    """Add what can't be read off a handler."""
+    public = is_public(method, path)
+    operation["security"] = [] if public else [{name: []} for name in SECURITY_SCHEMES]
+    for parameter in operation.get("parameters", []):
+        if parameter["name"] == "project_id":
+            parameter["schema"]["pattern"] = PROJECT_ID.pattern
+    responses = operation["responses"]
+    responses.pop("422", None)
+    for status in _statuses(method, public=public):
+        responses.setdefault(str(status), _error(status, path))
+    for name, media in operation.get("requestBody", {}).get("content", {}).items():
+        if name == "application/json" and "$ref" in media["schema"]:
+            media["example"] = EXAMPLES[media["schema"]["$ref"].rsplit("/", 1)[-1]]
+
+
+def _statuses(method: str, *, public: bool) -> tuple[int, ...]:
+    if not public:
+        return STATUSES
+    return SIGN_IN_STATUSES if method == "POST" else PUBLIC_STATUSES
+
+
+def _error(status: int, path: str) -> dict[str, Any]:
+    own = "KeystoneError" if is_iam(path) else "EvsError"
+    forms = [own, "GatewayError"] if status in GATEWAY_STATUSES else [own]
+    refs = [{"$ref": f"#/components/schemas/{form}"} for form in forms]
+    schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
+    return {"description": REASONS[status], "content": {"application/json": {"schema": schema}}}
