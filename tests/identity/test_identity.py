@@ -60,7 +60,7 @@ class TestFirstStart:
             signer = identity.find_signer(session, site.service_key, site.admin.access_key)
 
         assert (signer.user_id, signer.secret_key) == (user_id, site.admin.secret_key)
-        assert signer.project_ids == {site.admin.project_id}
+        assert signer.roles == {site.admin.project_id: "admin"}
         assert site.admin.project_name == "region-1"
 
     def test_neither_password_nor_secret_is_stored_in_plain_text(self, site: Site, tmp_path: Path) -> None:
@@ -191,7 +191,7 @@ class TestTokens:
             _caller(site, token)
         with site.database.reading() as session:
             if table is Project:
-                assert not identity.find_signer(session, site.service_key, site.admin.access_key).project_ids
+                assert not identity.find_signer(session, site.service_key, site.admin.access_key).roles
             else:
                 with pytest.raises(Unauthenticated):
                     identity.find_signer(session, site.service_key, site.admin.access_key)
