@@ -19,17 +19,14 @@ from sqlalchemy.orm import Session
 
 from onecut.db.identity import AccessKey, Domain, Project, RoleGrant, Token, User
 from onecut.db.session import Database
-from onecut.errors import BadRequest, Forbidden, NotFound, Unauthenticated
-from onecut.service import roles, secrets, signing
+from onecut.errors import Forbidden, NotFound, Unauthenticated
+from onecut.service import access_keys, roles, secrets, signing
 from onecut.service.passwords import Passwords
 from onecut.service.roles import Role
 from onecut.service.secrets import ServiceKey
 
 TOKEN_LIFE: Final = timedelta(hours=24)
 """Source: EVS API reference, authentication."""
-
-MAX_ACCESS_KEYS: Final = 2
-"""Per user. Source: IAM API reference, creating a permanent access key (400 ``akSkNumExceed``)."""
 
 Method = Literal["password", "token"]
 
@@ -157,7 +154,7 @@ def bootstrap(
         Misconfigured: The database's secret keys were encrypted with another service key.
     """
     if session.scalar(select(func.count()).select_from(Domain)):
-        _check_service_key(session, service_key)
+        access_keys.check_service_key(session, service_key)
         return None
     domain = Domain(id=new_id(), name="onecut")
     project = Project(id=new_id(), domain_id=domain.id, name=region)
@@ -168,14 +165,8 @@ def bootstrap(
     session.add_all((project, user))
     session.flush()
     roles.grant(session, user, "admin", None)
-    key, secret_key = _add_access_key(session, service_key, user.id, "made at the first start", now)
+    key, secret_key = access_keys.create(session, service_key, user.id, "made at the first start", now)
     return Credentials(domain.name, user.name, password, project.name, project.id, key.access, secret_key)
-
-
-def _check_service_key(session: Session, service_key: ServiceKey) -> None:
-    key = session.scalar(select(AccessKey).limit(1))
-    if key is not None:
-        service_key.decrypt(key.secret_encrypted, owner=key.access)
 
 
 # Callers
@@ -227,7 +218,7 @@ def _usable_roles(session: Session, user: User) -> dict[str, Role]:
     held: defaultdict[str, list[str]] = defaultdict(list)
     for project_id, role in session.execute(query):
         held[project_id].append(role)
-    return {project_id: role for project_id, found in held.items() if (role := roles.strongest(found)) is not None}
+    return {project_id: best for project_id, found in held.items() if (best := roles.strongest(found)) is not None}
 
 
 # Tokens
@@ -473,14 +464,10 @@ def create_access_key(
 
     Raises:
         Forbidden: *user_id* is not the caller's.
-        BadRequest: The user has `MAX_ACCESS_KEYS` already, active or not.
+        BadRequest: The user has as many as there may be.
     """
     _check_own(caller, user_id)
-    session.execute(select(User).where(User.id == user_id).with_for_update())  # two at once would both count one
-    count = session.scalar(select(func.count()).select_from(AccessKey).where(AccessKey.user_id == user_id))
-    if count is not None and count >= MAX_ACCESS_KEYS:
-        raise BadRequest(f"akSkNumExceed: a user has at most {MAX_ACCESS_KEYS} access keys; delete one first")
-    return _add_access_key(session, service_key, user_id, description, now)
+    return access_keys.create(session, service_key, user_id, description, now)
 
 
 def list_access_keys(session: Session, caller: Caller, *, user_id: str | None) -> Sequence[AccessKey]:
@@ -491,9 +478,7 @@ def list_access_keys(session: Session, caller: Caller, *, user_id: str | None) -
         Forbidden: *user_id* is given and not the caller's.
     """
     _check_own(caller, user_id or caller.user_id)
-    return session.scalars(
-        select(AccessKey).where(AccessKey.user_id == caller.user_id).order_by(AccessKey.created_at, AccessKey.access),
-    ).all()
+    return access_keys.list_of(session, caller.user_id)
 
 
 def get_access_key(session: Session, caller: Caller, access: str) -> AccessKey:
@@ -503,8 +488,8 @@ def get_access_key(session: Session, caller: Caller, access: str) -> AccessKey:
     Raises:
         NotFound: There is none, or it is somebody else's.
     """
-    key = session.get(AccessKey, access)
-    if key is None or key.user_id != caller.user_id:
+    key = access_keys.find(session, access)
+    if key.user_id != caller.user_id:
         raise NotFound("access key", access)
     return key
 
@@ -519,36 +504,13 @@ def update_access_key(
 ) -> AccessKey:
     """Change one of the caller's access keys; None leaves a field as it is. An inactive key signs nothing."""
     key = get_access_key(session, caller, access)
-    if active is not None:
-        key.active = active
-    if description is not None:
-        key.description = description
+    access_keys.change(key, active=active, description=description)
     return key
 
 
 def delete_access_key(session: Session, caller: Caller, access: str) -> None:
     """Delete one of the caller's access keys; it signs nothing from then on."""
     session.delete(get_access_key(session, caller, access))
-
-
-def _add_access_key(
-    session: Session,
-    service_key: ServiceKey,
-    user_id: str,
-    description: str,
-    now: datetime,
-) -> tuple[AccessKey, str]:
-    access, secret_key = secrets.new_access_key(), secrets.new_secret_key()
-    key = AccessKey(
-        access=access,
-        user_id=user_id,
-        secret_encrypted=service_key.encrypt(secret_key, owner=access),
-        description=description,
-        active=True,
-        created_at=now,
-    )
-    session.add(key)
-    return key, secret_key
 
 
 def _check_own(caller: Caller, user_id: str) -> None:

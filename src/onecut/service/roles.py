@@ -10,7 +10,7 @@ from typing import Final, Literal, get_args
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, Select, and_, delete, or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.identity import Domain, Project, RoleGrant, User
 from onecut.errors import BadRequest, Forbidden, NotFound
@@ -60,7 +60,7 @@ def strongest(roles: Iterable[str | None]) -> Role | None:
     return next((role for role in reversed(ROLES) if role in held), None)
 
 
-def opens(project_id: ColumnElement[str] | ColumnElement[str | None]) -> ColumnElement[bool]:
+def opens(project_id: InstrumentedAttribute[str] | InstrumentedAttribute[str | None]) -> ColumnElement[bool]:
     """Return the condition that a `RoleGrant` of `User` is good in a project of that user's domain."""
     return and_(
         RoleGrant.user_id == User.id,
@@ -70,9 +70,7 @@ def opens(project_id: ColumnElement[str] | ColumnElement[str | None]) -> ColumnE
 
 def held(session: Session, user_id: str, project_id: str | None) -> Role | None:
     """Return the role of a user in a project of the own domain; None stands for every project of that domain."""
-    places = RoleGrant.domain_id.is_not(None)
-    if project_id is not None:
-        places |= RoleGrant.project_id == project_id
+    places = or_(RoleGrant.domain_id.is_not(None), RoleGrant.project_id == project_id)
     return strongest(session.scalars(select(RoleGrant.role).where(RoleGrant.user_id == user_id, places)))
 
 
