@@ -255,7 +255,7 @@ def list_projects(  # noqa: PLR0917 - FastAPI passes by name
 @router.get("/v3/auth/projects")
 def list_own_projects(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """List the projects that the caller can have a token for."""
-    found = identity.usable_projects(session, caller)
+    found = identity.usable_projects(session, caller.user_id)
     return {"projects": [_project_view(request, project) for project in found], "links": _self_links(request)}
 
 
@@ -276,7 +276,7 @@ def list_own_domains(request: Request, session: Reading, caller: CurrentCaller) 
 @router.get("/v3/regions")
 def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """List the regions in which the caller has projects."""
-    names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller)})
+    names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller.user_id)})
     regions = [
         {
             "id": name,
@@ -294,7 +294,7 @@ def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> d
 @router.get("/v3/auth/catalog")
 def show_catalog(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """Say where the services are that the caller's scope opens."""
-    project = next((p for p in identity.usable_projects(session, caller) if p.id == caller.project_id), None)
+    project = next((p for p in identity.usable_projects(session, caller.user_id) if p.id == caller.project_id), None)
     return {"catalog": _catalog(request, project), "links": _self_links(request)}
 
 

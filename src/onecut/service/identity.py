@@ -432,9 +432,9 @@ def list_projects(
     return found[:per_page], len(found) > per_page
 
 
-def usable_projects(session: Session, caller: Caller) -> Sequence[Project]:
-    """Return the projects that the caller's user can have a token for."""
-    return session.scalars(_usable_projects(caller.user_id)).all()
+def usable_projects(session: Session, user_id: str) -> Sequence[Project]:
+    """Return the projects that a user can have a token for."""
+    return session.scalars(_usable_projects(user_id)).all()
 
 
 def own_domain(session: Session, caller: Caller) -> Domain:
