@@ -40,9 +40,7 @@ def list_(*, data: Path | None, as_json: bool) -> None:
 
 @domain.command("set")
 @click.argument("name")
-@click.option(
-    "--enable/--disable", "enabled", required=True, help="Let its users in, or none of them, from now on."
-)
+@click.option("--enable/--disable", "enabled", required=True, help="Let its users in, or none of them, from now on.")
 @data_option
 @json_option
 def set_(*, name: str, enabled: bool, data: Path | None, as_json: bool) -> None:
