@@ -53,6 +53,12 @@ def test_every_project_call_is_an_action() -> None:
     assert missing == []
 
 
+def test_a_call_that_is_no_action_is_nobodys() -> None:
+    """What somebody forgot to name is refused to all, instead of open to all."""
+    with pytest.raises(KeyError):
+        action_of("GET", "/v2/{project_id}/forgotten")
+
+
 @pytest.mark.parametrize("role", ["reader", "operator", "admin"])
 def test_a_role_is_what_it_may_do(site: Site, tenants: dict[Role, Tenant], role: Role) -> None:
     """Of all calls, those whose action the role lacks are 403 EVS.1027, naming action and project; no others are."""

@@ -41,7 +41,7 @@ class Operation:
     @cached_property
     def path_ids(self) -> list[str]:
         """Ids in the path, but the project's."""
-        return [name for name in re.findall(r"{(\w+)}", self.path) if name != "project_id"]
+        return [name for name in self._path_names if ID_NAME.fullmatch(name) and name != "project_id"]
 
     @cached_property
     def query_ids(self) -> list[str]:
@@ -60,12 +60,17 @@ class Operation:
         self, project_id: str, ids: Mapping[str, str], needed: Callable[[str], str] = lambda _name: str(uuid4())
     ) -> dict[str, Any]:
         """Return a request for `httpx.Client.request`, with *ids* by name; what it needs besides is *needed*."""
-        in_path = {name: ids.get(name) or needed(name) for name in self.path_ids}
-        found: dict[str, Any] = {"method": self.method, "url": self.path.format(project_id=project_id, **in_path)}
+        in_path = dict.fromkeys(self._path_names, "x")
+        in_path |= {name: ids.get(name) or needed(name) for name in self.path_ids} | {"project_id": project_id}
+        found: dict[str, Any] = {"method": self.method, "url": self.path.format(**in_path)}
         found["params"] = {name: ids[name] for name in self.query_ids if name in ids}
         if self._body_schema:
             found["json"] = self._sample(self._body_schema, "", ids, needed)
         return found
+
+    @property
+    def _path_names(self) -> list[str]:
+        return re.findall(r"{(\w+)}", self.path)
 
     @property
     def _body_schema(self) -> Mapping[str, Any] | None:
