@@ -19,10 +19,8 @@ from pathlib import Path
 
 import structlog
 import uvicorn
-from alembic.util import CommandError
 from fastapi import FastAPI
 from sqlalchemy import exists, select
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from onecut.api.app import create_app
 from onecut.api.metrics import StateCounts
@@ -31,6 +29,7 @@ from onecut.config import Settings
 from onecut.db import migrate
 from onecut.db.archives import Archive
 from onecut.db.ledger import DatabaseLedger
+from onecut.db.opening import open_database
 from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
@@ -105,7 +104,11 @@ class Onecut:
         Raises:
             Misconfigured: An operator must act first; the sentence says on what.
         """
-        with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
+        with (
+            _data_folder(self.settings.data),
+            _listening(self.settings) as listener,
+            open_database(self.settings, migrate.upgrade) as database,
+        ):
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
             app.state.repository = await asyncio.to_thread(_open_repository, self.settings, database)
@@ -132,26 +135,6 @@ class Onecut:
         """Ask the service to stop."""
         if self._server is not None:
             self._server.should_exit = True
-
-    @contextmanager
-    def _database(self) -> Iterator[Database]:
-        url = self.settings.database or f"sqlite:///{self.settings.data.absolute() / 'onecut.db'}"
-        try:
-            database = Database(url)
-            migrate.upgrade(database)
-        except ModuleNotFoundError as error:
-            raise Misconfigured(
-                f"the driver {error.name} of the database is not installed; "
-                "PostgreSQL's comes with: pip install 'onecut[postgresql]'"
-            ) from error
-        except (SQLAlchemyError, CommandError) as error:
-            # The driver's own sentence, without the statement and the link that SQLAlchemy adds in further lines.
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise Misconfigured(f"the database can't be opened: {reason}") from error
-        try:
-            yield database
-        finally:
-            database.close()
 
     def _application(self, database: Database) -> FastAPI:
         app = create_app()

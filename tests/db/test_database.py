@@ -6,12 +6,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import insert, select
 from sqlalchemy.exc import IntegrityError
 
-from onecut.db.identity import Domain, Project, Token, User
-from onecut.db.migrate import upgrade
+from onecut.db.identity import Domain, Project, RoleGrant, Token, User
+from onecut.db.migrate import alembic_config, upgrade
 from onecut.db.schema import Base
 from onecut.db.session import Database
 
@@ -110,3 +112,26 @@ def test_a_naive_time_is_refused(database: Database) -> None:
 
     with pytest.raises(Exception, match="aware"), database.writing() as session:
         session.add(Token(token_sha256="t", user_id="u", methods="", issued_at=naive, expires_at=naive))
+
+
+def test_users_of_a_release_without_roles_become_administrators(tmp_path: Path) -> None:
+    """What they could do they still can: everything, in every project of their own domain."""
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with database.engine.begin() as connection:
+        config = alembic_config()
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0004")
+        for domain in ("one", "two"):
+            connection.execute(insert(Domain).values(id=domain, name=domain, enabled=True))
+            user = {"id": f"of-{domain}", "domain_id": domain, "name": "admin", "password_hash": "", "enabled": True}
+            connection.execute(insert(User).values(user))
+
+    upgrade(database)
+
+    with database.reading() as session:
+        grants = session.scalars(select(RoleGrant).order_by(RoleGrant.user_id)).all()
+        assert [(grant.user_id, grant.domain_id, grant.project_id, grant.role) for grant in grants] == [
+            ("of-one", "one", None, "admin"),
+            ("of-two", "two", None, "admin"),
+        ]
+    database.close()

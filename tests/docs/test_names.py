@@ -47,7 +47,7 @@ def complaint(words: list[str]) -> str | None:
             return f"there is no {rest[0]!r} in {group.name}"
         group = found
         rest.pop(0)
-    known = {name for parameter in [*group.params, *main.params] for name in parameter.opts}
+    known = {name for found in [*group.params, *main.params] for name in [*found.opts, *found.secondary_opts]}
     unknown = [word for word in rest if word.startswith("--") and word.split("=")[0] not in {*known, "--help"}]
     return f"{group.name} has no {', '.join(unknown)}" if unknown else None
 

@@ -59,7 +59,7 @@ class TestWhoCalls:
         send_signed: Send,
     ) -> None:
         """Either way is enough for a project call, and the body comes through whole."""
-        path = f"/v2/{site.admin.project_id}/echo"
+        path = f"/v5/{site.admin.project_id}/snapshot-policies"
 
         by_token = client.post(path, headers={"X-Auth-Token": token}, content=b"x" * 1000).json()
         signed = send_signed("POST", path, body="x" * 1000, query=[("a", ["2", "1"])]).json()
@@ -86,18 +86,18 @@ class TestWhoCalls:
     ) -> None:
         """On any path that is not public, also one that does not exist, in the gateway's form."""
         raw = [(name.encode(), value.encode("latin-1")) for name, value in headers.items()]
-        for path in (f"/v2/{site.admin.project_id}/echo", "/v3/projects", "/none"):
+        for path in (f"/v5/{site.admin.project_id}/snapshot-policies", "/v3/projects", "/none"):
             assert _is_gateway_refusal(client.get(path, headers=raw), 401, "APIGW.0301")
 
     def test_two_tokens_are_refused(self, site: Site, client: httpx.Client, token: str) -> None:
         """Which of them a proxy looked at, nobody can say."""
         headers = [("X-Auth-Token", token), ("X-Auth-Token", "other")]
 
-        assert client.get(f"/v2/{site.admin.project_id}/echo", headers=headers).status_code == 401
+        assert client.get(f"/v5/{site.admin.project_id}/snapshot-policies", headers=headers).status_code == 401
 
     def test_a_tampered_signed_request_is_refused(self, site: Site, client: httpx.Client, send_signed: Send) -> None:
         """Another body, header or secret, an unknown key, a stale date, a temporary key: each is 401."""
-        path = f"/v2/{site.admin.project_id}/echo"
+        path = f"/v5/{site.admin.project_id}/snapshot-policies"
         stale = f"{site.clock.now() - timedelta(minutes=16):%Y%m%dT%H%M%SZ}"
         keys = (site.admin.access_key, site.admin.secret_key)
 
@@ -114,7 +114,7 @@ class TestWhoCalls:
 
     def test_an_unknown_key_is_told_like_a_wrong_signature(self, site: Site, send_signed: Send) -> None:
         """Nobody learns from the answer which access keys there are."""
-        path = f"/v2/{site.admin.project_id}/echo"
+        path = f"/v5/{site.admin.project_id}/snapshot-policies"
 
         wrong = send_signed("GET", path, keys=(site.admin.access_key, "wrong")).json()
         unknown = send_signed("GET", path, keys=("UNKNOWN", "wrong")).json()
@@ -148,7 +148,7 @@ class TestProject:
     ) -> None:
         """Word for word, by token and by signature."""
         site.add_tenant("other")
-        paths = [f"/v2/{project_id}/echo" for project_id in (site.project_of("other"), "f" * 32)]
+        paths = [f"/v5/{project_id}/snapshot-policies" for project_id in (site.project_of("other"), "f" * 32)]
 
         answers = [client.get(path, headers={"X-Auth-Token": token}) for path in paths]
         answers += [send_signed("GET", path) for path in paths]
@@ -172,7 +172,7 @@ class TestProject:
 
         def status(scope: str, project_id: str) -> int:
             headers = {"X-Auth-Token": by_scope[scope].headers["X-Subject-Token"]}
-            return client.get(f"/v2/{project_id}/echo", headers=headers).status_code
+            return client.get(f"/v5/{project_id}/snapshot-policies", headers=headers).status_code
 
         assert status("region-2", second) == 200
         assert status("region-2", site.admin.project_id) == 400
@@ -181,7 +181,7 @@ class TestProject:
     def test_an_x_project_id_that_is_not_the_paths_is_refused(self, site: Site, send_signed: Send) -> None:
         """Both projects are the signer's own, yet one of the two must be a mistake."""
         second = site.add_project("region-2")
-        path = f"/v2/{site.admin.project_id}/echo"
+        path = f"/v5/{site.admin.project_id}/snapshot-policies"
 
         assert send_signed("GET", path, project_id=site.admin.project_id).status_code == 200
         refused = send_signed("GET", path, project_id=second)
@@ -190,7 +190,7 @@ class TestProject:
     @pytest.mark.parametrize("project_id", ["{project_id}", "%7Bproject_id%7D", "F" * 32, "0" * 31, "null"])
     def test_a_project_id_that_is_none_is_evs_0001(self, client: httpx.Client, token: str, project_id: str) -> None:
         """An SDK client without a project sends the placeholder itself."""
-        answer = client.get(f"/v2/{project_id}/echo", headers={"X-Auth-Token": token})
+        answer = client.get(f"/v5/{project_id}/snapshot-policies", headers={"X-Auth-Token": token})
 
         assert (answer.status_code, answer.json()["error"]["code"]) == (400, "EVS.0001")
 
@@ -203,7 +203,7 @@ class TestBody:
         token: str,
     ) -> None:
         """Whether its length is told or it comes in chunks."""
-        path, headers = f"/v2/{site.admin.project_id}/echo", {"X-Auth-Token": token}
+        path, headers = f"/v5/{site.admin.project_id}/snapshot-policies", {"X-Auth-Token": token}
 
         def chunks(length: int) -> Iterator[bytes]:
             yield b"x" * (length - 1)

@@ -45,7 +45,7 @@ class TestSignIn:
         assert token["methods"] == ["password"]
         assert (token["user"]["name"], domain["name"]) == (site.admin.user_name, site.admin.domain_name)
         assert token["project"] == {"id": site.admin.project_id, "name": "region-1", "domain": domain}
-        assert token["roles"] == [{"id": "0", "name": "te_admin"}]
+        assert token["roles"] == [{"id": "0", "name": "admin"}]
         urls = {entry["type"]: entry["endpoints"][0]["url"] for entry in token["catalog"]}
         assert urls == {
             "identity": f"{url}/v3",

@@ -6,8 +6,9 @@ from identity_site import Site
 
 from onecut.db.identity import AccessKey, Domain, Project, Token, User
 from onecut.errors import BadRequest, Forbidden, Misconfigured, NotFound, Unauthenticated
-from onecut.service import identity
+from onecut.service import identity, roles
 from onecut.service.identity import TOKEN_LIFE, Caller, ProjectFilter, Scope
+from onecut.service.roles import Role
 from onecut.service.secrets import ServiceKey
 
 
@@ -60,7 +61,7 @@ class TestFirstStart:
             signer = identity.find_signer(session, site.service_key, site.admin.access_key)
 
         assert (signer.user_id, signer.secret_key) == (user_id, site.admin.secret_key)
-        assert signer.project_ids == {site.admin.project_id}
+        assert signer.roles == {site.admin.project_id: "admin"}
         assert site.admin.project_name == "region-1"
 
     def test_neither_password_nor_secret_is_stored_in_plain_text(self, site: Site, tmp_path: Path) -> None:
@@ -191,7 +192,7 @@ class TestTokens:
             _caller(site, token)
         with site.database.reading() as session:
             if table is Project:
-                assert not identity.find_signer(session, site.service_key, site.admin.access_key).project_ids
+                assert not identity.find_signer(session, site.service_key, site.admin.access_key).roles
             else:
                 with pytest.raises(Unauthenticated):
                     identity.find_signer(session, site.service_key, site.admin.access_key)
@@ -353,3 +354,50 @@ def test_x_project_id_narrows_a_signer(site: Site) -> None:
     assert signer.caller(second).project_ids == {second}
     assert signer.caller("f" * 32).project_ids == frozenset()
     assert site.admin.secret_key not in repr(signer)
+
+
+def test_a_signer_has_the_roles_of_the_moment(site: Site) -> None:
+    """A role for one project and one for all: the stronger counts; what is revoked is gone for the next request."""
+    second = site.add_project("region-2")
+
+    def signer_roles() -> dict[str, Role]:
+        with site.database.reading() as session:
+            return dict(identity.find_signer(session, site.service_key, site.admin.access_key).roles)
+
+    def regrant(role: Role | None, project_id: str | None) -> None:
+        with site.database.writing() as session:
+            user = session.query(User).filter_by(name=site.admin.user_name).one()
+            project = None if project_id is None else session.get_one(Project, project_id)
+            if role is None:
+                roles.revoke(session, user, project)
+            else:
+                roles.grant(session, user, role, project)
+
+    assert signer_roles() == {site.admin.project_id: "admin", second: "admin"}
+    regrant("reader", None)
+    regrant("operator", second)
+    assert signer_roles() == {site.admin.project_id: "reader", second: "operator"}
+    regrant("admin", None)
+    assert signer_roles() == {site.admin.project_id: "admin", second: "admin"}
+    regrant(None, None)
+    assert signer_roles() == {second: "operator"}
+    with site.database.reading() as session:
+        signer = identity.find_signer(session, site.service_key, site.admin.access_key)
+    assert signer.caller(site.admin.project_id).project_ids == frozenset()
+
+
+def test_without_a_role_there_is_no_token_for_the_project(site: Site) -> None:
+    """The project is told like one that is not there; without a scope the token is for the domain, with no role."""
+    with site.database.writing() as session:
+        roles.revoke(session, session.query(User).filter_by(name=site.admin.user_name).one(), None)
+
+    token, facts = _issue(site)
+
+    assert (facts.project, facts.role) == (None, None)
+    assert _caller(site, token).project_ids == frozenset()
+    said = set()
+    for scope in (Scope("project", site.admin.project_id), Scope("project", "f" * 32)):
+        with pytest.raises(Unauthenticated) as refused:
+            _issue(site, scope)
+        said.add(str(refused.value))
+    assert len(said) == 1

@@ -2,15 +2,18 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from click.testing import CliRunner
 from orders import new_server, new_volumes
 from postgres import programs, running_postgres
-from running import Site, running_site
+from running import Site, running_site, sign_in
 
+from onecut.cli.main import main
 from onecut.db.migrate import upgrade
 from onecut.db.schema import Base
 from onecut.db.session import Database
@@ -98,3 +101,27 @@ def test_of_many_callers_one_gets_the_volume(site: Site) -> None:
     assert set(answers) <= {(202, ""), (400, "EVS.2409")}
     groups = site.call("GET", "/v5/{p}/snapshot-groups/detail", 200)["snapshot_groups"]
     assert len(groups) == answers.count((202, "")) >= 1
+
+
+def test_a_user_is_made_let_in_and_shut_out_beside_the_service(
+    site: Site, server: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`onecut admin` takes the database from the settings of the service, and holds from the next call on."""
+    monkeypatch.setenv("ONECUT_DATABASE", server)
+
+    def admin(*arguments: str, stdin: str = "") -> None:
+        data = ["--data", str(site.onecut.settings.data)]
+        ran = CliRunner().invoke(main, ["admin", *arguments, *data], input=stdin)
+        assert ran.exit_code == 0, ran.output
+
+    admin("user", "create", "ci", "--password-stdin", stdin="correct horse\n")
+    admin("role", "grant", "ci", "reader", "--project", "region-1")
+    with closing(sign_in(site.onecut.endpoint, "onecut", "ci", "correct horse", "region-1")) as client:
+        path = f"/v2/{site.project_id}/cloudvolumes"
+        assert client.get(f"{path}/detail").status_code == 200
+        assert client.post(path, json={}).status_code == 403
+        admin("role", "grant", "ci", "operator", "--project", "region-1")
+        assert client.post(path, json={}).status_code == 400
+        admin("user", "set", "ci", "--disable")
+        assert client.get(f"{path}/detail").status_code == 401
+    admin("user", "delete", "ci")

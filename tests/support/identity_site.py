@@ -16,7 +16,7 @@ from onecut.api.auth import BODY_TIMEOUT_S, Authentication, ProjectCaller
 from onecut.clock import JumpingClock
 from onecut.db.identity import Domain, Project, User
 from onecut.db.session import Database
-from onecut.service import identity
+from onecut.service import identity, roles
 from onecut.service.identity import Credentials
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
@@ -43,7 +43,8 @@ class Site:
             user = User(id=identity.new_id(), domain_id=domain.id, name=name, password_hash=self.passwords.hash(name))
             session.add_all((user, Project(id=identity.new_id(), domain_id=domain.id, name=name)))
             session.flush()
-            caller = identity.Caller(user.id, domain.id, None, frozenset(), "token")
+            roles.grant(session, user, "admin", None)
+            caller = identity.Caller(user.id, domain.id, None, {}, "token")
             key, secret = identity.create_access_key(
                 session,
                 self.service_key,
@@ -73,7 +74,7 @@ class Site:
         faults.install(app)
         app.include_router(iam.router)
 
-        @app.api_route("/v2/{project_id}/echo", methods=["GET", "POST"], include_in_schema=False)
+        @app.api_route("/v5/{project_id}/snapshot-policies", methods=["GET", "POST"], include_in_schema=False)
         async def echo(request: Request, caller: ProjectCaller) -> dict[str, Any]:
             return {
                 "how": caller.how,

@@ -18,6 +18,7 @@ from onecut.db.identity import Domain, Project, User
 from onecut.db.session import Database
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Engine
+from onecut.service import roles
 from onecut.service.identity import new_id
 from onecut.wiring import MakeEngine, Onecut, OnStep
 
@@ -93,6 +94,8 @@ class Site(Tenant):
                 id=new_id(), domain_id=domain.id, name="other", password_hash=passwords.hash("other-password")
             )
             session.add_all((project, user))
+            session.flush()
+            roles.grant(session, user, "admin", None)
         client = sign_in(self.onecut.endpoint, domain.name, "other", "other-password", project.name)
         self._clients.append(client)
         return Tenant(client, project.id)

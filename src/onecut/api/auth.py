@@ -20,8 +20,9 @@ from sqlalchemy.exc import OperationalError
 from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from onecut.errors import BadRequest, Unauthenticated
-from onecut.service import identity, signing
+from onecut.api.actions import action_of
+from onecut.errors import BadRequest, Forbidden, Unauthenticated
+from onecut.service import identity, roles, signing
 from onecut.service.identity import Caller
 from onecut.units import KiB, MiB
 
@@ -160,17 +161,24 @@ def current_caller(request: Request) -> Caller:
 
 async def project_caller(project_id: str, request: Request) -> Caller:
     """
-    Return who calls, once it is sure that they may use the project of the path.
+    Return who calls, once it is sure that they may use the project of the path, and make this call in it.
 
     A project id that is no id at all (``{project_id}`` left in place by an SDK client, for one) is 400 EVS.0001.
     Any other that the request may not use is 400 Common.0018, word for word the same whether the project belongs to
-    somebody else, is not the one that the token or ``X-Project-Id`` names, or does not exist.
+    somebody else, is not the one that the token or ``X-Project-Id`` names, or does not exist. A token whose user has
+    lost every role in its project is 403 EVS.0003, an action that the role does not permit 403 EVS.1027.
     """
     if not PROJECT_ID.fullmatch(project_id):
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
     caller = current_caller(request)
-    if project_id not in caller.project_ids:
+    role = caller.roles.get(project_id)
+    if role is None and project_id == caller.project_id:
+        raise Forbidden(f"the user has no role in project {project_id} any more", code="EVS.0003")
+    if role is None:
         raise BadRequest("project_id: is not the project that this request may use", code="Common.0018")
+    action = action_of(request.method, request.scope["route"].path)
+    if action is not None:
+        roles.require(role, action, project_id)
     return caller
 
 

@@ -52,7 +52,7 @@ VALUE_CHARS: Final = 60
 """How much of a wrong value a message shows."""
 
 SECRET_FIELDS: Final = frozenset({"password", "id", "auth", "token", "secret"})
-"""Fields whose value a message never shows (under the IAM paths, ``id`` may be a token)."""
+"""Fields whose value, or what is in it, a message never shows (under the IAM paths, ``id`` may be a token)."""
 
 
 def evs_error(status: int, code: str, message: str) -> JSONResponse:
@@ -96,18 +96,17 @@ async def _invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - see _refused
     first = error.errors()[0]
     path = [str(part) for part in first["loc"][1:]]
-    field = next((part for part in reversed(path) if not part.isdigit()), "")
     known = (CODE_OF_FIELD[part] for part in reversed(path) if part in CODE_OF_FIELD)
     code = first.get("ctx", {}).get("code") or next(known, "EVS.5400")
-    return _answer(request, HTTPStatus.BAD_REQUEST, code, _sentence(first, path, field))
+    return _answer(request, HTTPStatus.BAD_REQUEST, code, _sentence(first, path))
 
 
-def _sentence(first: Mapping[str, Any], path: list[str], field: str) -> str:
+def _sentence(first: Mapping[str, Any], path: list[str]) -> str:
     if first["type"] == "json_invalid":
         return f"the body is not JSON: {first['ctx']['error']}"
     where = ".".join(path) or "the body"
     what = first["msg"][0].lower() + first["msg"][1:]
-    if first["type"] == "missing" or field in SECRET_FIELDS:
+    if first["type"] == "missing" or not SECRET_FIELDS.isdisjoint(path):
         return f"{where}: {what}"
     value = repr(first["input"])
     return f"{where}: {what}; got {value if len(value) <= VALUE_CHARS else value[:VALUE_CHARS] + '...'}"

@@ -76,6 +76,9 @@ Text64 = Annotated[str, Field(max_length=64), AfterValidator(_no_nul)]
 Text85 = Annotated[str, Field(max_length=85), AfterValidator(_no_nul)]
 Uuid = Annotated[str, Field(pattern=UUID)]
 EnterpriseProjectId = Annotated[str, Field(pattern=f"^0$|{UUID}", description="`0` is the default one.")]
+EnterpriseProjectFilter = Annotated[
+    str, Field(pattern=f"^0$|^all_granted_eps$|{UUID}", description="`all_granted_eps` stands for every one.")
+]
 
 Limit = Annotated[int, Field(ge=1, le=PAGE_MAX, description="Most results of one page.")]
 Offset = Annotated[int, Field(ge=0, le=OFFSET_MAX, description="Results to skip.")]

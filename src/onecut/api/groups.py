@@ -10,6 +10,7 @@ from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import (
     Body,
+    EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
@@ -101,7 +102,7 @@ class GroupCountQuery(Filters):
     id: str | None = None
     name: Text255 | None = None
     status: str | None = None
-    enterprise_project_id: str | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     tag_key: str | None = None
     tags: TagFilter | None = None
 

@@ -205,21 +205,21 @@ def validate_token(  # noqa: PLR0917 - FastAPI passes by name
     subject: SubjectToken,
     nocatalog: str = "",
 ) -> JSONResponse:
-    """Say what a token of the caller's domain is good for."""
+    """Say what a token is good for: the caller's own, or any of the domain for its administrator."""
     facts = identity.validate_token(session, caller, subject, clock.now())
     return _token_answer(request, HTTPStatus.OK, subject, facts, nocatalog)
 
 
 @router.head("/v3/auth/tokens")
 def check_token(session: Reading, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> Response:
-    """Say whether a token of the caller's domain is valid."""
+    """Say whether such a token is valid."""
     identity.validate_token(session, caller, subject, clock.now())
     return Response(headers={"X-Subject-Token": subject})
 
 
 @router.delete("/v3/auth/tokens", status_code=HTTPStatus.NO_CONTENT)
 def revoke_token(session: Writing, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> None:
-    """End a token of the caller's domain at once."""
+    """End such a token at once."""
     identity.revoke_token(session, caller, subject, clock.now())
 
 
@@ -239,7 +239,7 @@ def list_projects(  # noqa: PLR0917 - FastAPI passes by name
     page: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 1,
     per_page: Annotated[int, Query(ge=1, le=PER_PAGE_MAX)] = PER_PAGE_MAX,
 ) -> dict[str, Any]:
-    """List the projects of the caller's domain; the filters are exact."""
+    """List the projects in which the caller has a role; the filters are exact."""
     wanted = ProjectFilter(name, domain_id, parent_id, enabled, is_domain)
     found, more = identity.list_projects(session, caller, wanted, page=page, per_page=per_page)
     return {
@@ -255,7 +255,7 @@ def list_projects(  # noqa: PLR0917 - FastAPI passes by name
 @router.get("/v3/auth/projects")
 def list_own_projects(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """List the projects that the caller can have a token for."""
-    found = identity.usable_projects(session, caller)
+    found = identity.usable_projects(session, caller.user_id)
     return {"projects": [_project_view(request, project) for project in found], "links": _self_links(request)}
 
 
@@ -276,7 +276,7 @@ def list_own_domains(request: Request, session: Reading, caller: CurrentCaller) 
 @router.get("/v3/regions")
 def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """List the regions in which the caller has projects."""
-    names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller)})
+    names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller.user_id)})
     regions = [
         {
             "id": name,
@@ -294,7 +294,7 @@ def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> d
 @router.get("/v3/auth/catalog")
 def show_catalog(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
     """Say where the services are that the caller's scope opens."""
-    project = next((p for p in identity.usable_projects(session, caller) if p.id == caller.project_id), None)
+    project = next((p for p in identity.usable_projects(session, caller.user_id) if p.id == caller.project_id), None)
     return {"catalog": _catalog(request, project), "links": _self_links(request)}
 
 
@@ -373,7 +373,7 @@ def _token_answer(
             "domain": _named(facts.user_domain),
             "password_expires_at": "",
         },
-        "roles": [{"id": "0", "name": "te_admin"}],  # IAM's name for a domain's administrator; there is no other
+        "roles": [] if facts.role is None else [{"id": "0", "name": facts.role}],
     }
     if facts.project is not None:
         view["project"] = _named(facts.project) | {"domain": _named(facts.user_domain)}

@@ -16,7 +16,16 @@ from pydantic_core import PydanticCustomError
 from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
-from onecut.api.fields import Body, EnterpriseProjectId, Filters, Offset, Text64, Text85, uuid_check
+from onecut.api.fields import (
+    Body,
+    EnterpriseProjectFilter,
+    EnterpriseProjectId,
+    Filters,
+    Offset,
+    Text64,
+    Text85,
+    uuid_check,
+)
 from onecut.api.volumes import JobId, Link
 from onecut.db.servers import Server
 from onecut.db.volumes import Attachment
@@ -134,7 +143,7 @@ class ListServers(Filters):
 
     name: Text64 | None = Field(default=None, description="A part of the name.")
     status: str | None = None
-    enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     limit: Annotated[int, Field(ge=1, le=1000)] = 25
     offset: Offset = Field(default=1, description="Number of the page, as in ECS; 0 and 1 are the first.")
 

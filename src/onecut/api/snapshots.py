@@ -14,6 +14,7 @@ from onecut.api.chains import ChainDetail, chain_detail
 from onecut.api.dependencies import Archived, Reading, Store, Time, Writing
 from onecut.api.fields import (
     Body,
+    EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
@@ -95,7 +96,7 @@ class SnapshotCountQuery(Filters):
     availability_zone: str | None = None
     snapshot_type: str | None = None
     snapshot_chain_id: str | None = None
-    enterprise_project_id: str | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     tag_key: str | None = None
     tags: TagFilter | None = None
 

@@ -15,6 +15,7 @@ from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     UUID,
     Body,
+    EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
@@ -161,7 +162,7 @@ class ListVolumes(Filters):
     ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
-    enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     server_id: Uuid | None = None
 
     def wanted(self) -> VolumeFilter:

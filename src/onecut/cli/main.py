@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "job": "jobs",
     "repository": "repository",
     "witness": "witness",
+    "admin": "admin",
 }
 """Each command's module. Modules are imported when called: the service's take a second that other commands save."""
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import click
 import structlog
-from pydantic import ValidationError
 
+from onecut.cli.settings import load_settings
 from onecut.config import Settings
 from onecut.errors import Misconfigured
 from onecut.wiring import Onecut
@@ -29,14 +29,11 @@ SECRETS = frozenset({"password", "secret_key"})
 )
 def serve(listen: str | None, data: Path | None) -> None:
     """Run the service in the foreground. Ctrl-C ends it; attached disks go on being served."""
-    given = {"listen": listen, "data": data}
+    settings = load_settings(listen=listen, data=data)
+    _log_to_stderr(settings.log_level)
+    os.umask(0o077)  # whatever it writes is its own
     try:
-        settings = Settings(**{name: value for name, value in given.items() if value is not None})  # type: ignore[arg-type] # pydantic checks the values
-        _log_to_stderr(settings.log_level)
-        os.umask(0o077)  # whatever it writes is its own
         asyncio.run(_serve(settings))
-    except ValidationError as error:
-        raise click.ClickException(_settings_sentence(error)) from error
     except Misconfigured as error:
         raise click.ClickException(str(error)) from error
 
@@ -57,12 +54,6 @@ def _greeting(onecut: Onecut) -> str:
             "Try, in another terminal: onecut server create db1",
         ]
     return "\n".join(lines)
-
-
-def _settings_sentence(error: ValidationError) -> str:
-    first = error.errors()[0]
-    name = ".".join(map(str, first["loc"]))
-    return f"setting {name} (ONECUT_{name.upper()}): {first['msg']}"
 
 
 def _log_to_stderr(level: str) -> None:

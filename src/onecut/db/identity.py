@@ -1,4 +1,4 @@
-"""Who may call: domains, projects, users, access keys and tokens."""
+"""Who may call: domains, projects, users, roles, access keys and tokens."""
 
 from datetime import datetime
 
@@ -42,6 +42,20 @@ class User(Base):
     name: Mapped[str] = mapped_column(String(64))
     password_hash: Mapped[str] = mapped_column(String(255))
     enabled: Mapped[bool] = mapped_column(default=True)
+
+
+class RoleGrant(Base):
+    """What a user may do: in a project, or in every project of the user's domain. The two are never both set."""
+
+    __tablename__ = "role_grant"
+    __table_args__ = (UniqueConstraint("user_id", "project_id"), UniqueConstraint("user_id", "domain_id"))
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    user_id: Mapped[str] = mapped_column(ForeignKey("user.id"))
+    project_id: Mapped[str | None] = mapped_column(ForeignKey("project.id"))
+    domain_id: Mapped[str | None] = mapped_column(ForeignKey("domain.id"))
+    role: Mapped[str] = mapped_column(String(16))
+    """``admin``, ``operator`` or ``reader``."""
 
 
 class AccessKey(Base):

@@ -1,32 +1,32 @@
 """
 Who calls, and what they may use: sign-in, tokens, projects and access keys.
 
-There are no roles: a user may use every enabled project of the own domain, and sees no other domain. A token scoped
-to a project may use that project only; one scoped to a domain may use the IAM calls and no project. A request signed
-with an access key may use all projects of the user, or the one that its ``X-Project-Id`` names.
+A user may use the enabled projects of the own domain in which the user has a role (`onecut.service.roles`), and sees
+no other. A token scoped to a project may use that project only; one scoped to a domain may use the IAM calls and no
+project. A request signed with an access key may use all projects of the user, or the one that its ``X-Project-Id``
+names.
 """
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
 from uuid import uuid4
 
-from sqlalchemy import Select, delete, func, select
+from sqlalchemy import Select, delete, exists, func, select
 from sqlalchemy.orm import Session
 
-from onecut.db.identity import AccessKey, Domain, Project, Token, User
+from onecut.db.identity import AccessKey, Domain, Project, RoleGrant, Token, User
 from onecut.db.session import Database
-from onecut.errors import BadRequest, Forbidden, NotFound, Unauthenticated
-from onecut.service import secrets, signing
+from onecut.errors import Forbidden, NotFound, Unauthenticated
+from onecut.service import access_keys, roles, secrets, signing
 from onecut.service.passwords import Passwords
+from onecut.service.roles import Role
 from onecut.service.secrets import ServiceKey
 
 TOKEN_LIFE: Final = timedelta(hours=24)
 """Source: EVS API reference, authentication."""
-
-MAX_ACCESS_KEYS: Final = 2
-"""Per user. Source: IAM API reference, creating a permanent access key (400 ``akSkNumExceed``)."""
 
 Method = Literal["password", "token"]
 
@@ -39,9 +39,14 @@ class Caller:
     domain_id: str
     project_id: str | None
     """The project that the token, or the signed request's ``X-Project-Id``, names; None if there is none."""
-    project_ids: frozenset[str]
-    """Every project this request may use."""
+    roles: Mapping[str, Role]
+    """Every project this request may use, by id, with the user's role in it."""
     how: Literal["token", "signature"]
+
+    @property
+    def project_ids(self) -> frozenset[str]:
+        """Every project this request may use."""
+        return frozenset(self.roles)
 
 
 @dataclass(frozen=True)
@@ -50,13 +55,16 @@ class Signer:
 
     user_id: str
     domain_id: str
-    project_ids: frozenset[str]
+    roles: Mapping[str, Role]
+    """Every project the owner may use, by id, with the owner's role in it."""
     secret_key: str = field(repr=False)
 
     def caller(self, project_id: str | None) -> Caller:
         """Return the caller whose request was signed, narrowed to *project_id* when the request names one."""
-        usable = self.project_ids if project_id is None else self.project_ids & {project_id}
-        named = project_id if project_id in usable else None
+        if project_id is None:
+            return Caller(self.user_id, self.domain_id, None, self.roles, "signature")
+        usable = {project_id: self.roles[project_id]} if project_id in self.roles else {}
+        named = project_id if usable else None
         return Caller(self.user_id, self.domain_id, named, usable, "signature")
 
 
@@ -94,6 +102,8 @@ class TokenFacts:
     project: Project | None
     domain: Domain | None
     """The domain it is scoped to; None when it is scoped to a project."""
+    role: Role | None
+    """What the owner may do in that project, or in every project of that domain; None for nothing."""
     method: str
     issued_at: datetime
     expires_at: datetime
@@ -144,7 +154,7 @@ def bootstrap(
         Misconfigured: The database's secret keys were encrypted with another service key.
     """
     if session.scalar(select(func.count()).select_from(Domain)):
-        _check_service_key(session, service_key)
+        access_keys.check_service_key(session, service_key)
         return None
     domain = Domain(id=new_id(), name="onecut")
     project = Project(id=new_id(), domain_id=domain.id, name=region)
@@ -154,14 +164,9 @@ def bootstrap(
     session.flush()
     session.add_all((project, user))
     session.flush()
-    key, secret_key = _add_access_key(session, service_key, user.id, "made at the first start", now)
+    roles.grant(session, user, "admin", None)
+    key, secret_key = access_keys.create(session, service_key, user.id, "made at the first start", now)
     return Credentials(domain.name, user.name, password, project.name, project.id, key.access, secret_key)
-
-
-def _check_service_key(session: Session, service_key: ServiceKey) -> None:
-    key = session.scalar(select(AccessKey).limit(1))
-    if key is not None:
-        service_key.decrypt(key.secret_encrypted, owner=key.access)
 
 
 # Callers
@@ -169,7 +174,7 @@ def _check_service_key(session: Session, service_key: ServiceKey) -> None:
 
 def caller_by_token(session: Session, token: str, now: datetime) -> Caller:
     """
-    Find out who calls with *token*.
+    Find out who calls with *token*. One whose user has lost the role in its project names the project all the same.
 
     Raises:
         Unauthenticated: It is unknown, revoked or expired, or its user, domain or project was disabled.
@@ -178,7 +183,7 @@ def caller_by_token(session: Session, token: str, now: datetime) -> Caller:
     if facts is None:
         raise Unauthenticated("the token is unknown or expired")
     project_id = None if facts.project is None else facts.project.id
-    usable = frozenset[str]() if project_id is None else frozenset({project_id})
+    usable = {} if project_id is None or facts.role is None else {project_id: facts.role}
     return Caller(facts.user.id, facts.user.domain_id, project_id, usable, "token")
 
 
@@ -198,9 +203,22 @@ def find_signer(session: Session, service_key: ServiceKey, access_key: str) -> S
     if row is None:
         raise signing.unknown_key()
     key, user = row
-    usable = session.scalars(select(Project.id).where(Project.domain_id == user.domain_id, Project.enabled))
     secret_key = service_key.decrypt(key.secret_encrypted, owner=key.access)
-    return Signer(user.id, user.domain_id, frozenset(usable), secret_key)
+    return Signer(user.id, user.domain_id, _usable_roles(session, user), secret_key)
+
+
+def _usable_roles(session: Session, user: User) -> dict[str, Role]:
+    """Return the role of a user in each enabled project of the own domain."""
+    query = (
+        select(Project.id, RoleGrant.role)
+        .join(User, User.domain_id == Project.domain_id)
+        .join(RoleGrant, roles.opens(Project.id))
+        .where(User.id == user.id, Project.enabled)
+    )
+    held: defaultdict[str, list[str]] = defaultdict(list)
+    for project_id, role in session.execute(query):
+        held[project_id].append(role)
+    return {project_id: best for project_id, found in held.items() if (best := roles.strongest(found)) is not None}
 
 
 # Tokens
@@ -232,8 +250,8 @@ def issue_token(session: Session, user_id: str, scope: Scope | None, *, now: dat
     """
     Issue a token to a user whose password was right; return it with what it says.
 
-    Without a scope the token is good for the only project of the user's domain; where there are several projects,
-    or none, for the domain. Expired tokens of everybody are swept on the way.
+    Without a scope the token is good for the only project that the user may use; where there are several, or none,
+    for the domain. Expired tokens of everybody are swept on the way.
 
     Raises:
         Unauthenticated: The user may not use that scope, or was disabled since.
@@ -261,23 +279,29 @@ def exchange_token(session: Session, token: str, scope: Scope | None, *, now: da
 
 def validate_token(session: Session, caller: Caller, token: str, now: datetime) -> TokenFacts:
     """
-    Return what a token of the caller's domain says.
+    Return what a token of the caller says; an administrator of the domain may ask about those of all its users.
 
     Raises:
-        NotFound: It is unknown, expired, or of another domain.
+        NotFound: It is unknown, expired, or one that the caller may not ask about.
     """
     facts = _find_token(session, token, now)
-    if facts is None or facts.user.domain_id != caller.domain_id:
+    if facts is None or not _may_manage(session, caller, facts.user):
         raise NotFound("token", "in X-Subject-Token")
     return facts
 
 
+def _may_manage(session: Session, caller: Caller, user: User) -> bool:
+    if user.id == caller.user_id:
+        return True
+    return user.domain_id == caller.domain_id and roles.held(session, caller.user_id, None) == "admin"
+
+
 def revoke_token(session: Session, caller: Caller, token: str, now: datetime) -> None:
     """
-    End a token of the caller's domain at once.
+    End a token that `validate_token` shows to the caller, at once.
 
     Raises:
-        NotFound: It is unknown, expired, or of another domain.
+        NotFound: As `validate_token`.
     """
     validate_token(session, caller, token, now)
     session.execute(delete(Token).where(Token.token_sha256 == secrets.token_digest(token)))
@@ -293,20 +317,22 @@ def _issue(
     expires_at: datetime,
 ) -> tuple[str, TokenFacts]:
     user, domain = _enabled_user(session, user_id)
-    project, scope_domain = _resolve(session, domain, scope)
+    project, scope_domain = _resolve(session, user, domain, scope)
+    project_id = project.id if project else None
     token = secrets.new_token()
     session.add(
         Token(
             token_sha256=secrets.token_digest(token),
             user_id=user.id,
-            project_id=project.id if project else None,
+            project_id=project_id,
             domain_id=scope_domain.id if scope_domain else None,
             methods=method,
             issued_at=now,
             expires_at=expires_at,
         ),
     )
-    return token, TokenFacts(user, domain, project, scope_domain, method, now, expires_at)
+    role = roles.held(session, user_id, project_id)
+    return token, TokenFacts(user, domain, project, scope_domain, role, method, now, expires_at)
 
 
 def _enabled_user(session: Session, user_id: str) -> tuple[User, Domain]:
@@ -321,10 +347,10 @@ def _enabled_user(session: Session, user_id: str) -> tuple[User, Domain]:
     return user, domain
 
 
-def _resolve(session: Session, own: Domain, scope: Scope | None) -> tuple[Project | None, Domain | None]:
+def _resolve(session: Session, user: User, own: Domain, scope: Scope | None) -> tuple[Project | None, Domain | None]:
     """Find what *scope* names within the user's own domain; a foreign one is refused like one that is not there."""
     if scope is None:
-        projects = session.scalars(_usable_projects(own.id).limit(2)).all()
+        projects = session.scalars(_usable_projects(user.id).limit(2)).all()
         if len(projects) == 1:
             return projects[0], None
         return None, own
@@ -333,7 +359,7 @@ def _resolve(session: Session, own: Domain, scope: Scope | None) -> tuple[Projec
             return None, own
     elif _within(scope, own):
         wanted = Project.id == scope.id if scope.id is not None else Project.name == scope.name
-        project = session.scalar(_usable_projects(own.id).where(wanted))
+        project = session.scalar(_usable_projects(user.id).where(wanted))
         if project is not None:
             return project, None
     raise Unauthenticated(f"the user may not use this {scope.kind}, or there is none")
@@ -343,16 +369,23 @@ def _within(scope: Scope, own: Domain) -> bool:
     return scope.domain_id in {None, own.id} and scope.domain_name in {None, own.name}
 
 
-def _usable_projects(domain_id: str) -> Select[Project]:
-    return select(Project).where(Project.domain_id == domain_id, Project.enabled).order_by(Project.name)
+def _granted_projects(user_id: str) -> Select[Project]:
+    """Select the projects in which the user has a role, enabled or not."""
+    granted = exists().where(User.id == user_id, User.domain_id == Project.domain_id, roles.opens(Project.id))
+    return select(Project).where(granted).order_by(Project.name)
+
+
+def _usable_projects(user_id: str) -> Select[Project]:
+    return _granted_projects(user_id).where(Project.enabled)
 
 
 def _find_token(session: Session, token: str, now: datetime) -> TokenFacts | None:
-    row = session.execute(
-        select(Token, User, Domain, Project)
+    rows = session.execute(
+        select(Token, User, Domain, Project, RoleGrant.role)
         .join(User, User.id == Token.user_id)
         .join(Domain, Domain.id == User.domain_id)
         .outerjoin(Project, Project.id == Token.project_id)
+        .outerjoin(RoleGrant, roles.opens(Token.project_id))
         .where(
             Token.token_sha256 == secrets.token_digest(token),
             Token.expires_at > now,
@@ -360,15 +393,16 @@ def _find_token(session: Session, token: str, now: datetime) -> TokenFacts | Non
             Domain.enabled,
             Project.enabled.is_not(False),  # null for a token that is scoped to the domain
         ),
-    ).one_or_none()
-    if row is None:
+    ).all()  # one for each role that the user has there, and one without if there is none
+    if not rows:
         return None
-    found, user, domain, project = row
+    found, user, domain, project, _ = rows[0]
     return TokenFacts(
         user,
         domain,
         project,
         domain if project is None else None,  # a user's tokens have the own domain, see `_resolve`
+        roles.strongest(row[4] for row in rows),
         found.methods,
         found.issued_at,
         found.expires_at,
@@ -386,21 +420,21 @@ def list_projects(
     page: int,
     per_page: int,
 ) -> tuple[Sequence[Project], bool]:
-    """Return one page (from 1) of the caller's domain's projects by name, and whether more follow."""
-    query = select(Project).where(Project.domain_id == caller.domain_id)
+    """Return one page (from 1) of the projects in which the caller has a role, by name, and whether more follow."""
+    query = _granted_projects(caller.user_id)
     for column, value in ((Project.name, wanted.name), (Project.enabled, wanted.enabled)):
         if value is not None:
             query = query.where(column == value)
     foreign = {wanted.domain_id, wanted.parent_id} - {None, caller.domain_id}
     if foreign or wanted.is_domain:
         return (), False
-    found = session.scalars(query.order_by(Project.name).offset((page - 1) * per_page).limit(per_page + 1)).all()
+    found = session.scalars(query.offset((page - 1) * per_page).limit(per_page + 1)).all()
     return found[:per_page], len(found) > per_page
 
 
-def usable_projects(session: Session, caller: Caller) -> Sequence[Project]:
-    """Return the projects that the caller's user can have a token for."""
-    return session.scalars(_usable_projects(caller.domain_id)).all()
+def usable_projects(session: Session, user_id: str) -> Sequence[Project]:
+    """Return the projects that a user can have a token for."""
+    return session.scalars(_usable_projects(user_id)).all()
 
 
 def own_domain(session: Session, caller: Caller) -> Domain:
@@ -430,14 +464,10 @@ def create_access_key(
 
     Raises:
         Forbidden: *user_id* is not the caller's.
-        BadRequest: The user has `MAX_ACCESS_KEYS` already, active or not.
+        BadRequest: The user has as many as there may be.
     """
     _check_own(caller, user_id)
-    session.execute(select(User).where(User.id == user_id).with_for_update())  # two at once would both count one
-    count = session.scalar(select(func.count()).select_from(AccessKey).where(AccessKey.user_id == user_id))
-    if count is not None and count >= MAX_ACCESS_KEYS:
-        raise BadRequest(f"akSkNumExceed: a user has at most {MAX_ACCESS_KEYS} access keys; delete one first")
-    return _add_access_key(session, service_key, user_id, description, now)
+    return access_keys.create(session, service_key, user_id, description, now)
 
 
 def list_access_keys(session: Session, caller: Caller, *, user_id: str | None) -> Sequence[AccessKey]:
@@ -448,9 +478,7 @@ def list_access_keys(session: Session, caller: Caller, *, user_id: str | None) -
         Forbidden: *user_id* is given and not the caller's.
     """
     _check_own(caller, user_id or caller.user_id)
-    return session.scalars(
-        select(AccessKey).where(AccessKey.user_id == caller.user_id).order_by(AccessKey.created_at, AccessKey.access),
-    ).all()
+    return access_keys.list_of(session, caller.user_id)
 
 
 def get_access_key(session: Session, caller: Caller, access: str) -> AccessKey:
@@ -460,8 +488,8 @@ def get_access_key(session: Session, caller: Caller, access: str) -> AccessKey:
     Raises:
         NotFound: There is none, or it is somebody else's.
     """
-    key = session.get(AccessKey, access)
-    if key is None or key.user_id != caller.user_id:
+    key = access_keys.find(session, access)
+    if key.user_id != caller.user_id:
         raise NotFound("access key", access)
     return key
 
@@ -476,36 +504,13 @@ def update_access_key(
 ) -> AccessKey:
     """Change one of the caller's access keys; None leaves a field as it is. An inactive key signs nothing."""
     key = get_access_key(session, caller, access)
-    if active is not None:
-        key.active = active
-    if description is not None:
-        key.description = description
+    access_keys.change(key, active=active, description=description)
     return key
 
 
 def delete_access_key(session: Session, caller: Caller, access: str) -> None:
     """Delete one of the caller's access keys; it signs nothing from then on."""
     session.delete(get_access_key(session, caller, access))
-
-
-def _add_access_key(
-    session: Session,
-    service_key: ServiceKey,
-    user_id: str,
-    description: str,
-    now: datetime,
-) -> tuple[AccessKey, str]:
-    access, secret_key = secrets.new_access_key(), secrets.new_secret_key()
-    key = AccessKey(
-        access=access,
-        user_id=user_id,
-        secret_encrypted=service_key.encrypt(secret_key, owner=access),
-        description=description,
-        active=True,
-        created_at=now,
-    )
-    session.add(key)
-    return key, secret_key
 
 
 def _check_own(caller: Caller, user_id: str) -> None:

@@ -37,6 +37,19 @@ class ServiceKey:
         """
         try:
             _make_key_file(path)
+        except OSError as error:
+            raise Misconfigured(f"the key file {path} can't be used: {error.strerror}") from error
+        return cls.read(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """
+        Read the key file.
+
+        Raises:
+            Misconfigured: As `open`, or there is none.
+        """
+        try:
             mode, key = path.stat().st_mode, path.read_bytes()
         except OSError as error:
             raise Misconfigured(f"the key file {path} can't be used: {error.strerror}") from error
