@@ -5,7 +5,7 @@ A group is all or nothing: its members are cut together, given back together, or
 may take a single member away; from then on the group can't be given back as a whole.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -197,6 +197,10 @@ def find(session: Session, project_id: str, group_id: str, *, lock: bool = False
     return group
 
 
+TAGGED: Final = tags.Tagged("snapshot_group", find, CHANGEABLE)
+"""How tags are put on groups."""
+
+
 def members(session: Session, group_id: str, *, lock: bool = False) -> Sequence[Snapshot]:
     """Return the members a group has left, in the order of their names."""
     query = select(Snapshot).where(Snapshot.snapshot_group_id == group_id).order_by(Snapshot.name, Snapshot.id)
@@ -241,30 +245,11 @@ def update(
         NotFound: There is no such group.
         WrongState: It is in none of the states in `snapshots.CHANGEABLE`.
     """
-    group = _changeable(session, project_id, group_id)
+    group = TAGGED.changeable(session, project_id, group_id)
     group.name = group.name if name is None else name
     group.description = group.description if description is None else description
     group.updated_at = now
     return group
-
-
-def _changeable(session: Session, project_id: str, group_id: str) -> SnapshotGroup:
-    group = find(session, project_id, group_id, lock=True)
-    if group.status not in CHANGEABLE:
-        raise WrongState("snapshot group", group.id, group.status, CHANGEABLE)
-    return group
-
-
-def put_tags(session: Session, project_id: str, group_id: str, wanted: Mapping[str, str]) -> None:
-    """Add tags to a group, or give those it has new values; raises as `update` and `tags.put` do."""
-    group = _changeable(session, project_id, group_id)
-    tags.put(session, project_id, "snapshot_group", group.id, wanted)
-
-
-def remove_tags(session: Session, project_id: str, group_id: str, keys: Collection[str]) -> None:
-    """Remove tags from a group, whatever their values; a key it does not have is no error."""
-    group = _changeable(session, project_id, group_id)
-    tags.remove(session, group.id, keys)
 
 
 def order_deletion(session: Session, project_id: str, group_id: str, now: datetime) -> str:

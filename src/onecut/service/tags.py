@@ -1,18 +1,74 @@
-"""Tags of any resource: set, remove, list, and the filters by tag."""
+"""Tags of any resource: set, remove, list, and the filters by tag. A noun that has tags says so by a `Tagged`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
-from onecut.errors import BadRequest
+from onecut.db.volumes import Volume
+from onecut.errors import BadRequest, WrongState
 
 ResourceType = Literal["volume", "snapshot", "snapshot_group"]
 
+Resource = TypeVar("Resource", Volume, Snapshot, SnapshotGroup)
+
 TAGS_MAX = 20
 """Tags of one resource (the sources name 10 and 20; Onecut allows 20)."""
+
+
+@dataclass(frozen=True)
+class Tagged(Generic[Resource]):
+    """A noun that has tags: how one of its resources is found, and when its tags may change."""
+
+    resource_type: ResourceType
+    find: Callable[..., Resource]
+    """Return a resource by session, project and id, locked with ``lock=True``, or raise `NotFound`."""
+    changeable_in: frozenset[str]
+    """States in which what its owner may write on it, tags among it, may change."""
+
+    def changeable(self, session: Session, project_id: str, resource_id: str) -> Resource:
+        """
+        Return a resource that nobody else changes before the transaction ends.
+
+        Raises:
+            NotFound: There is none of that id in this project.
+            WrongState: It is in none of the states in `changeable_in`.
+        """
+        resource = self.find(session, project_id, resource_id, lock=True)
+        if resource.status not in self.changeable_in:
+            noun = self.resource_type.replace("_", " ")
+            raise WrongState(noun, resource.id, resource.status, self.changeable_in)
+        return resource
+
+    def of(self, session: Session, project_id: str, resource_id: str) -> dict[str, str]:
+        """Return the tags of a resource of the project; raises `NotFound`."""
+        return of(session, [self.find(session, project_id, resource_id).id])[resource_id]
+
+    def put(self, session: Session, project_id: str, resource_id: str, wanted: Mapping[str, str]) -> None:
+        """Add tags to a resource, or give those it has new values; raises as `changeable` and `put` do."""
+        resource = self.changeable(session, project_id, resource_id)
+        put(session, project_id, self.resource_type, resource.id, wanted)
+
+    def remove(self, session: Session, project_id: str, resource_id: str, keys: Collection[str]) -> None:
+        """Remove tags from a resource, whatever their values; a key it does not have is no error."""
+        remove(session, self.changeable(session, project_id, resource_id).id, keys)
+
+    def in_use(self, session: Session, project_id: str) -> dict[str, list[str]]:
+        """Return each key in use by the project's resources, with its distinct values."""
+        values: dict[str, list[str]] = {}
+        rows = session.execute(
+            select(Tag.key, Tag.value)
+            .where(Tag.project_id == project_id, Tag.resource_type == self.resource_type)
+            .distinct()
+            .order_by(Tag.key, Tag.value)
+        )
+        for key, value in rows:
+            values.setdefault(key, []).append(value)
+        return values
 
 
 def of(session: Session, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
@@ -39,25 +95,6 @@ def put(
 def remove(session: Session, resource_id: str, keys: Iterable[str]) -> None:
     """Remove tags by key; a key that is not there is no error."""
     session.execute(delete(Tag).where(Tag.resource_id == resource_id, Tag.key.in_(list(keys))))
-
-
-def remove_all(session: Session, resource_ids: Collection[str]) -> None:
-    """Remove every tag of resources that end."""
-    session.execute(delete(Tag).where(Tag.resource_id.in_(resource_ids)))
-
-
-def list_all(session: Session, project_id: str, resource_type: ResourceType) -> dict[str, list[str]]:
-    """Return each key in use by a project's resources of one type, with its distinct values."""
-    values: dict[str, list[str]] = {}
-    rows = session.execute(
-        select(Tag.key, Tag.value)
-        .where(Tag.project_id == project_id, Tag.resource_type == resource_type)
-        .distinct()
-        .order_by(Tag.key, Tag.value)
-    )
-    for key, value in rows:
-        values.setdefault(key, []).append(value)
-    return values
 
 
 def having(
