@@ -4,7 +4,7 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
-from onecut.api import chains, faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
+from onecut.api import chains, faults, groups, health, iam, jobs, servers, snapshots, versions, volume_tags, volumes
 from onecut.api.auth import Authentication
 from onecut.api.metrics import RequestMetrics
 
@@ -17,6 +17,7 @@ def create_app() -> FastAPI:
     """
     Build the application. What handlers need is put into ``app.state`` by `onecut.wiring`.
 
+    Of two routes for one path the first is taken: those with a fixed word at the place of a volume's id come before.
     There is no redirect to a path with or without a slash at its end: SDK clients do not follow redirects.
     """
     app = FastAPI(
@@ -28,7 +29,7 @@ def create_app() -> FastAPI:
         redirect_slashes=False,
     )
     faults.install(app)
-    for room in (health, versions, iam, servers, volumes, groups, snapshots, chains, jobs):
+    for room in (health, versions, iam, servers, volume_tags, volumes, groups, snapshots, chains, jobs):
         app.include_router(room.router)
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)

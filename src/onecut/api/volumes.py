@@ -357,7 +357,7 @@ def list_volumes(
     tags_of = tags.of(session, [volume.id for volume in listed.volumes])
     return VolumeList(
         count=listed.total,
-        volumes=[_view(request, volume, tags_of[volume.id]) for volume in listed.volumes],
+        volumes=[VolumeView(**view_fields(request, volume, tags_of[volume.id])) for volume in listed.volumes],
         volumes_links=[
             Link(**link) for link in links.next_page(request, listed.volumes[-1].id if listed.more else None)
         ],
@@ -368,7 +368,8 @@ def list_volumes(
 def show_volume(project_id: str, volume_id: Uuid, session: Reading, request: Request) -> VolumeEnvelope:
     """Show a volume with its attachments."""
     volume = volumes.find(session, project_id, volume_id)
-    return VolumeEnvelope(volume=_view(request, volume, tags.of(session, [volume_id])[volume_id]))
+    its_tags = tags.of(session, [volume_id])[volume_id]
+    return VolumeEnvelope(volume=VolumeView(**view_fields(request, volume, its_tags)))
 
 
 @router.put("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Rename a volume")
@@ -431,16 +432,16 @@ def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str
     return {"availabilityZoneInfo": zones}
 
 
-def _view(request: Request, volume: Volume, tags_of_volume: dict[str, str]) -> VolumeView:
-    return VolumeView(
-        **_core(request, volume),
-        updated_at=time_text(volume.updated_at),
-        tags=tags_of_volume,
-        enterprise_project_id=volume.enterprise_project_id,
-        iops=_performance(volume, volume.iops),
-        throughput=_performance(volume, volume.throughput_mib),
-        onecut=VolumeExtension(hydration=_hydration(volume)),
-    )
+def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> dict[str, Any]:
+    """Return what a `VolumeView` says of a volume."""
+    return _core(request, volume) | {
+        "updated_at": time_text(volume.updated_at),
+        "tags": its_tags,
+        "enterprise_project_id": volume.enterprise_project_id,
+        "iops": _performance(volume, volume.iops),
+        "throughput": _performance(volume, volume.throughput_mib),
+        "onecut": VolumeExtension(hydration=_hydration(volume)),
+    }
 
 
 def _hydration(volume: Volume) -> HydrationView | None:

@@ -101,11 +101,20 @@ def having(
     resource_id: InstrumentedAttribute[str], *, tag_key: str | None = None, tags: Mapping[str, str] | None = None
 ) -> list[ColumnElement[bool]]:
     """Build the filters "has this key" and "has all these tags" for a list of the resources of *resource_id*."""
-    filters: list[ColumnElement[bool]] = []
     if len(tags or {}) > TAGS_MAX:
         return [false()]  # no resource has so many, and no database takes a question of any length
-    if tag_key is not None:
-        filters.append(exists().where(Tag.resource_id == resource_id, Tag.key == tag_key))
-    for key, value in (tags or {}).items():
-        filters.append(exists().where(Tag.resource_id == resource_id, Tag.key == key, Tag.value == value))
-    return filters
+    wanted = {key: [value] for key, value in (tags or {}).items()}
+    with_key = [] if tag_key is None else [_having(resource_id, tag_key, ())]
+    return with_key + having_among(resource_id, wanted)
+
+
+def having_among(
+    resource_id: InstrumentedAttribute[str], wanted: Mapping[str, Collection[str]]
+) -> list[ColumnElement[bool]]:
+    """Build the filter "has all these keys, each with one of its values"; no values are any value."""
+    return [_having(resource_id, key, values) for key, values in wanted.items()]
+
+
+def _having(resource_id: InstrumentedAttribute[str], key: str, values: Collection[str]) -> ColumnElement[bool]:
+    with_key = exists().where(Tag.resource_id == resource_id, Tag.key == key)
+    return with_key.where(Tag.value.in_(values)) if values else with_key

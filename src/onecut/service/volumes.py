@@ -6,7 +6,7 @@ A change writes the new state and the job in the caller's transaction; nothing i
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -47,6 +47,9 @@ STATES: Final = frozenset(VOLUME_MOVES) | {
     "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
 }  # fmt: skip
 """Every state that EVS documents; a volume of Onecut never has the latter ones."""
+
+TAGS_CHANGEABLE: Final = frozenset(VOLUME_MOVES) - {"deleting", "deleted"}
+"""States in which tags may change: tags of a volume that is going are forgotten with it."""
 
 SORT_COLUMNS: Final = {
     "id": Volume.id,
@@ -93,6 +96,10 @@ class VolumeFilter:
     service_type: str | None = None
     dedicated_storage: str | None = None
     """Name or id of a dedicated pool; Onecut has none."""
+    name_part: str | None = None
+    """A part of the name, in upper or lower case."""
+    tags: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Volumes that have all of these keys, each with one of its values; no values are any value."""
 
 
 def create(
@@ -201,6 +208,10 @@ def find(session: Session, project_id: str, volume_id: str, *, lock: bool = Fals
     return volume
 
 
+TAGGED: Final = tags.Tagged("volume", find, TAGS_CHANGEABLE)
+"""How tags are put on volumes."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """One page of a list of volumes."""
@@ -225,10 +236,15 @@ def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Pag
     if wanted.availability_zone is not None:
         catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
     query = select(Volume).where(Volume.project_id == project_id, *_conditions(wanted))
-    total = session.scalar(select(func.count()).select_from(query.with_only_columns(Volume.id).subquery()))
     one_more = replace(page, limit=page.limit + 1)
     found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
-    return Listed(found[: page.limit], total or 0, len(found) > page.limit)
+    return Listed(found[: page.limit], count(session, project_id, wanted), len(found) > page.limit)
+
+
+def count(session: Session, project_id: str, wanted: VolumeFilter) -> int:
+    """Return how many of the project's volumes pass a filter."""
+    query = select(func.count()).select_from(Volume)
+    return session.scalar(query.where(Volume.project_id == project_id, *_conditions(wanted))) or 0
 
 
 def update(
@@ -395,6 +411,9 @@ def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
         conditions.append(Volume.volume_type.in_(names))
     if wanted.server_id is not None:
         conditions.append(exists().where(Attachment.volume_id == Volume.id, Attachment.server_id == wanted.server_id))
+    if wanted.name_part is not None:
+        conditions.append(Volume.name.icontains(wanted.name_part, autoescape=True))
+    conditions += tags.having_among(Volume.id, wanted.tags)
     conditions += _having("metadata", wanted.metadata)
     conditions += [~condition for condition in _having("not_metadata", wanted.not_metadata)]
     return conditions
