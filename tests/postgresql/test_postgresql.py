@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from orders import new_server, new_volumes
+from orders import create_at_once, new_server, new_volumes
 from postgres import programs, running_postgres
 from running import Site, running_site
 
@@ -98,3 +98,15 @@ def test_of_many_callers_one_gets_the_volume(site: Site) -> None:
     assert set(answers) <= {(202, ""), (400, "EVS.2409")}
     groups = site.call("GET", "/v5/{p}/snapshot-groups/detail", 200)["snapshot_groups"]
     assert len(groups) == answers.count((202, "")) >= 1
+
+
+def test_equal_requests_at_once_are_one_creation(site: Site) -> None:
+    """All callers with one client token get the same reply, byte for byte, and there is one volume."""
+    token = "6d2f6c2e-5bd8-4e6b-93e5-0a5f7d1c9b42"
+
+    answers = create_at_once(site, token, CALLERS)
+
+    assert len(set(answers)) == 1
+    assert b"job_id" in answers[0]
+    found = site.call("GET", "/v2/{p}/cloudvolumes/detail", 200, params={"name": token})
+    assert found["count"] == 1

@@ -1,5 +1,6 @@
 """Volumes, volume types and availability zones."""
 
+import functools
 import math
 import re
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from onecut.api import links
 from onecut.api.auth import project_caller
+from onecut.api.client_tokens import Named
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     UUID,
@@ -29,7 +31,7 @@ from onecut.api.fields import (
 )
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
-from onecut.service import catalog, tags, volumes
+from onecut.service import catalog, idempotency, tags, volumes
 from onecut.service.listing import Page
 from onecut.service.volumes import VolumeFilter, VolumeOrder
 
@@ -331,20 +333,22 @@ class TypeList(BaseModel):
 @router.post("/v2/{project_id}/cloudvolumes", summary="Create volumes")
 @router.post("/v3/{project_id}/cloudvolumes", summary="Create volumes")
 def create_volumes(
-    project_id: str, body: CreateVolume, session: Writing, clock: Time, settings: Configured
+    *, project_id: str, body: CreateVolume, named: Named, session: Writing, clock: Time, settings: Configured
 ) -> CreatedVolumes:
     """Make one volume or several alike, empty or from a snapshot, and attach them when a server is named."""
-    asked = body.volume
+    asked, now = body.volume, clock.now()
     volumes.refuse_other_sources(asked.snapshot_id, asked.backup_id, asked.image_id)
-    job_id, volume_ids = volumes.create(
+    create = functools.partial(
+        volumes.create,
         session,
         project_id,
         asked.order(),
-        clock.now(),
+        now,
         zones=settings.availability_zones,
         count=asked.count,
         server_id=body.server_id,
     )
+    job_id, volume_ids = create() if named is None else idempotency.once(session, project_id, named, now, create)
     return CreatedVolumes(job_id=job_id, volume_ids=volume_ids)
 
 
