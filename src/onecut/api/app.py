@@ -4,7 +4,20 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
-from onecut.api import chains, faults, groups, health, iam, jobs, servers, snapshots, versions, volume_tags, volumes
+from onecut.api import (
+    chains,
+    faults,
+    groups,
+    health,
+    iam,
+    jobs,
+    servers,
+    snapshots,
+    versions,
+    volume_batches,
+    volume_tags,
+    volumes,
+)
 from onecut.api.auth import Authentication
 from onecut.api.metrics import RequestMetrics
 
@@ -29,7 +42,8 @@ def create_app() -> FastAPI:
         redirect_slashes=False,
     )
     faults.install(app)
-    for room in (health, versions, iam, servers, volume_tags, volumes, groups, snapshots, chains, jobs):
+    volume_calls = (volume_tags, volume_batches, volumes)
+    for room in (health, versions, iam, servers, *volume_calls, groups, snapshots, chains, jobs):
         app.include_router(room.router)
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)

@@ -101,7 +101,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
         if not volume_ids:
             raise BadRequest(f"server_id: server {wanted.server_id} has no volume attached")
         _check_number(volume_ids)
-    chosen = _lock_volumes(session, project_id, volume_ids)
+    chosen = volumes.lock_all(session, project_id, volume_ids)
     for volume in chosen:
         if attached is not None and volume.id not in attached:
             raise BadRequest(f"volume_ids: volume {volume.id} is not attached to server {wanted.server_id}")
@@ -116,11 +116,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
 def _check_number(volume_ids: Sequence[str]) -> None:
     if len(volume_ids) > MEMBERS_MAX:
         raise BadRequest(f"volume_ids: a group has at most {MEMBERS_MAX} volumes, not {len(volume_ids)}")
-    seen: set[str] = set()
-    for volume_id in volume_ids:
-        if volume_id in seen:
-            raise BadRequest(f"volume_ids: volume {volume_id} is named twice")
-        seen.add(volume_id)
+    volumes.refuse_twice("volume_ids", volume_ids)
 
 
 def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str]:
@@ -129,16 +125,6 @@ def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str
     attached = select(Attachment.volume_id).where(Attachment.server_id == server_id)
     place = (Attachment.attached_at, func.length(Attachment.device), Attachment.device)
     return session.scalars(attached.order_by(*place)).all()
-
-
-def _lock_volumes(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
-    query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
-    rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
-    found = {volume.id: volume for volume in rows}
-    for volume_id in volume_ids:
-        if volume_id not in found:
-            raise NotFound("volume", volume_id)
-    return [found[volume_id] for volume_id in volume_ids]
 
 
 def _write(
@@ -321,7 +307,7 @@ def _write_undo(
         description=f"before the rollback to snapshot group {group.id}",
         enterprise_project_id=group.enterprise_project_id,
     )
-    return _write(session, group.project_id, wanted, _lock_volumes(session, group.project_id, volume_ids), now)
+    return _write(session, group.project_id, wanted, volumes.lock_all(session, group.project_id, volume_ids), now)
 
 
 def order_volumes(

@@ -208,6 +208,31 @@ def find(session: Session, project_id: str, volume_id: str, *, lock: bool = Fals
     return volume
 
 
+def lock_all(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
+    """
+    Return volumes of the project in the order of *volume_ids*; nobody else changes them before the transaction ends.
+
+    Raises:
+        NotFound: One of them does not exist in this project.
+    """
+    query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
+    rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
+    found = {volume.id: volume for volume in rows}
+    for volume_id in volume_ids:
+        if volume_id not in found:
+            raise NotFound("volume", volume_id)
+    return [found[volume_id] for volume_id in volume_ids]
+
+
+def refuse_twice(field_name: str, volume_ids: Sequence[str]) -> None:
+    """Refuse a request that names a volume twice."""
+    seen: set[str] = set()
+    for volume_id in volume_ids:
+        if volume_id in seen:
+            raise BadRequest(f"{field_name}: volume {volume_id} is named twice")
+        seen.add(volume_id)
+
+
 TAGGED: Final = tags.Tagged("volume", find, TAGS_CHANGEABLE)
 """How tags are put on volumes."""
 
@@ -278,10 +303,15 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         SnapshotInCreation: A snapshot of it is being created.
     """
     volume = find(session, project_id, volume_id, lock=True)
-    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
-    refuse_while_snapshot_is_created(session, volume.id)
+    begin_deletion(session, volume, now)
     order = JobOrder(project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
     return queue.add(session, order, now)
+
+
+def begin_deletion(session: Session, volume: Volume, now: datetime) -> None:
+    """Mark a volume that the transaction holds as being deleted; raises as `order_deletion` does."""
+    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
+    refuse_while_snapshot_is_created(session, volume.id)
 
 
 def refuse_while_snapshot_is_created(session: Session, volume_id: str) -> None:
@@ -303,15 +333,20 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
         BadRequest: The size is not larger, or too large (EVS.1015).
     """
     volume = find(session, project_id, volume_id, lock=True)
+    begin_extension(session, volume, size_gib, now)
+    request = {"volume_id": volume.id, "size_gib": size_gib}
+    entities = job_entities(volume) | {"size": size_gib}
+    return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
+
+
+def begin_extension(session: Session, volume: Volume, size_gib: int, now: datetime) -> None:
+    """Mark a volume that the transaction holds as being extended; raises as `order_extension` does."""
     move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1064")
     if size_gib <= volume.size_gib:
         raise BadRequest(
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
         )
     catalog.check_size("new_size", size_gib, code="EVS.1015")
-    request = {"volume_id": volume.id, "size_gib": size_gib}
-    entities = job_entities(volume) | {"size": size_gib}
-    return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
 
 
 def mark_unusable(session: Session, faults: Mapping[str, str], now: datetime) -> None:
