@@ -50,7 +50,8 @@ def _cut_off_fraction(value: Any) -> Any:  # noqa: ANN401 - a validator sees wha
     return math.trunc(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
-SizeGib = Annotated[int, BeforeValidator(_cut_off_fraction), Field(description="GiB; a fraction is cut off.")]
+Whole = Annotated[int, BeforeValidator(_cut_off_fraction)]
+SizeGib = Annotated[Whole, Field(description="GiB; a fraction is cut off.")]
 
 
 def _post_paid(mode: str) -> str:
@@ -63,13 +64,23 @@ class _BssParam(Body):
     charging_mode: Annotated[str, AfterValidator(_post_paid)] = Field(default="postPaid", alias="chargingMode")
 
 
+def _no_pool(storage_id: str | None) -> str | None:
+    if storage_id:
+        raise PydanticCustomError("no_pool", "there is no dedicated storage pool; leave it out")
+    return storage_id
+
+
+class _SchedulerHints(Body):
+    dedicated_storage_id: Annotated[str | None, AfterValidator(_no_pool)] = None
+
+
 class _NewVolume(Body):
     availability_zone: Text64
     volume_type: Text64
     size: SizeGib
     name: VolumeName | None = None
     description: VolumeDescription | None = None
-    count: int = 1
+    count: Whole = Field(default=1, description="A fraction is cut off.")
     snapshot_id: SnapshotId | None = None
     backup_id: Text255 | None = None
     image_id: Text255 | None = Field(default=None, alias="imageRef")
@@ -104,6 +115,7 @@ class CreateVolume(Body):
     volume: _NewVolume
     server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
     bss_param: _BssParam | None = Field(default=None, alias="bssParam")
+    scheduler_hints: _SchedulerHints | None = Field(default=None, alias="OS-SCH-HNT:scheduler_hints")
 
 
 class _VolumeChange(Body):
@@ -159,7 +171,7 @@ class ListVolumes(Filters):
     dedicated_storage_id: str | None = None
     dedicated_storage_name: str | None = None
     volume_type_id: str | None = None
-    id: Uuid | None = None
+    id: Annotated[str, uuid_check("EVS.1032")] | None = None
     ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
@@ -216,7 +228,7 @@ class Link(BaseModel):
 class PerformanceView(BaseModel):
     """What a volume was given."""
 
-    frozen: bool
+    frozened: bool = Field(description="EVS spells it so.")
     id: str
     total_val: int
 
@@ -494,4 +506,4 @@ def _attachment(attachment: Attachment) -> AttachmentView:
 
 
 def _performance(volume: Volume, total: int | None) -> PerformanceView | None:
-    return None if total is None else PerformanceView(frozen=False, id=volume.id, total_val=total)
+    return None if total is None else PerformanceView(frozened=False, id=volume.id, total_val=total)
