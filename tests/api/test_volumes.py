@@ -4,8 +4,10 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+import huaweicloudsdkevs.v2 as evs
 import pytest
 from running import Site, running_site
+from sdk import evs_client
 
 from onecut.db.volumes import Volume
 
@@ -99,7 +101,7 @@ def test_performance_is_shown_where_the_type_has_it(site: Site) -> None:
     [volume_id] = create(site, volume_type="GPSSD2", iops=3000, throughput=125)
     volume = show(site, volume_id)
     assert set(volume) == VOLUME_KEYS | {"iops", "throughput"}
-    assert volume["iops"] == {"frozen": False, "id": volume_id, "total_val": 3000}
+    assert volume["iops"] == {"frozened": False, "id": volume_id, "total_val": 3000}
     assert volume["throughput"]["total_val"] == 125
 
 
@@ -112,6 +114,7 @@ def test_fields_that_say_nothing_are_taken(site: Site) -> None:
         "volume": PLAIN | nothing | {"unheard": 1},
         "server_id": None,
         "bssParam": {"chargingMode": "postPaid", "isAutoPay": "true"},
+        "OS-SCH-HNT:scheduler_hints": {"dedicated_storage_id": None},
     }
     site.done(site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json=body))
 
@@ -164,6 +167,8 @@ def test_a_wrong_field_is_refused_and_nothing_is_made(
         ([], "EVS.5400"),
         ({"volume": "v"}, "EVS.5400"),
         ({"volume": PLAIN, "bssParam": {"chargingMode": "prePaid"}}, "EVS.2147"),
+        ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": {"dedicated_storage_id": "pool"}}, "EVS.5400"),
+        ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": "pool"}, "EVS.5400"),
         ({"volume": PLAIN, "server_id": "db1"}, "EVS.2131"),
         ({"volume": PLAIN, "server_id": UNKNOWN}, "EVS.2131"),
     ],
@@ -298,6 +303,8 @@ class TestList:
             ({"availability_zone": "mars"}, "EVS.1041"),
             ({"multiattach": "perhaps"}, "EVS.5400"),
             ({"metadata": "k=v"}, "EVS.1025"),
+            ({"id": "x"}, "EVS.1032"),
+            ({"server_id": "x"}, "EVS.5400"),
             ({"ids": "['x']"}, "EVS.1032"),
             ({"ids": ",".join([UNKNOWN] * 61)}, "EVS.1032"),
             ({"enterprise_project_id": "x"}, "EVS.2059"),
@@ -334,4 +341,23 @@ def test_versions_are_told_to_anybody(site: Site) -> None:
     for name in ("v1", "v2", "v3"):
         [version] = site.client.get(f"/{name}").json()["versions"]
         assert set(version) == keys
-        assert version["links"][0]["href"] == f"{site.onecut.endpoint}/{name}/"
+        [link] = version["links"]
+        assert link["href"] == f"{site.onecut.endpoint}/{name}/"
+        assert site.client.get(link["href"]).json()["versions"] == [version]
+
+
+def test_the_vendors_client_reads_volumes_and_versions(site: Site) -> None:
+    """Performance in the spelling of the SDK, a fraction of a count cut off, the list and the versions."""
+    client = evs_client(site.credentials)
+    [volume_id] = create(site, volume_type="GPSSD2", iops=3000, throughput=125, count=1.9)
+
+    [found] = client.list_volumes(evs.ListVolumesRequest(ids=f"['{volume_id}']", service_type="EVS")).volumes
+    assert (found.id, found.iops.frozened, found.iops.total_val) == (volume_id, False, 3000)
+    assert client.list_volumes(evs.ListVolumesRequest(dedicated_storage_id="pool")).count == 0
+    assert [version.id for version in client.list_versions(evs.ListVersionsRequest()).versions] == [
+        "v1.0",
+        "v2.0",
+        "v3.0",
+    ]
+    [version] = client.show_version(evs.ShowVersionRequest(version="v3")).versions
+    assert (version.status, version.media_types[0].base) == ("CURRENT", "application/json")

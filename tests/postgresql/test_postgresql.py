@@ -9,7 +9,7 @@ import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from click.testing import CliRunner
-from orders import new_server, new_volumes
+from orders import create_at_once, new_server, new_volumes
 from postgres import programs, running_postgres
 from running import Site, running_site, sign_in
 
@@ -125,3 +125,15 @@ def test_a_user_is_made_let_in_and_shut_out_beside_the_service(
         admin("user", "set", "ci", "--disable")
         assert client.get(f"{path}/detail").status_code == 401
     admin("user", "delete", "ci")
+
+
+def test_equal_requests_at_once_are_one_creation(site: Site) -> None:
+    """All callers with one client token get the same reply, byte for byte, and there is one volume."""
+    token = "6d2f6c2e-5bd8-4e6b-93e5-0a5f7d1c9b42"
+
+    answers = create_at_once(site, token, CALLERS)
+
+    assert len(set(answers)) == 1
+    assert b"job_id" in answers[0]
+    found = site.call("GET", "/v2/{p}/cloudvolumes/detail", 200, params={"name": token})
+    assert found["count"] == 1

@@ -4,10 +4,9 @@ from typing import Any
 
 import huaweicloudsdkevs.v2 as evs
 import pytest
-from huaweicloudsdkcore.auth.credentials import BasicCredentials
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
-from huaweicloudsdkcore.region.region import Region
 from running import Site, wait_until
+from sdk import evs_client
 
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB
@@ -17,11 +16,8 @@ BEFORE, AFTER = b"\x11" * 4 * KiB, b"\xee" * 4 * KiB
 
 @pytest.fixture
 def client(real_site: Site) -> Any:
-    """An SDK client that knows the service's address, its region and an access key, and nothing else."""
-    known = real_site.credentials
-    credentials = BasicCredentials(known["access_key"], known["secret_key"]).with_iam_endpoint(known["endpoint"])
-    region = Region(known["region"], known["endpoint"])
-    return evs.EvsClient.new_builder().with_credentials(credentials).with_region(region).build()
+    """An SDK client of the service with real disks."""
+    return evs_client(real_site.credentials)
 
 
 def wait_for_job(client: evs.EvsClient, job_id: str) -> None:

@@ -292,7 +292,7 @@ class TestChanging:
 
         with shop.database.reading() as session:
             assert tags.of(session, [group_id]) == {group_id: {"env": "test"}}
-            assert tags.list_all(session, OURS, "snapshot_group") == {"env": ["test"]}
+            assert groups.TAGGED.in_use(session, OURS) == {"env": ["test"]}
 
 
 class TestDeleting:
@@ -643,19 +643,19 @@ class TestTenants:
         assert shop.look(groups.list_page, GroupFilter(), Page(), project_id=THEIRS) == []
         assert shop.look(groups.count, GroupFilter(), project_id=THEIRS) == 0
         with shop.database.reading() as session:
-            assert tags.list_all(session, THEIRS, "snapshot_group") == {}
+            assert groups.TAGGED.in_use(session, THEIRS) == {}
 
 
 def put_tags(shop: Workshop, group_id: str, wanted: dict[str, str], *, project_id: str = OURS) -> None:
     """Add tags to a group."""
     with shop.database.writing() as session:
-        groups.put_tags(session, project_id, group_id, wanted)
+        groups.TAGGED.put(session, project_id, group_id, wanted)
 
 
 def remove_tags(shop: Workshop, group_id: str, keys: list[str], *, project_id: str = OURS) -> None:
     """Remove tags from a group."""
     with shop.database.writing() as session:
-        groups.remove_tags(session, project_id, group_id, keys)
+        groups.TAGGED.remove(session, project_id, group_id, keys)
 
 
 def overwrite(shop: Workshop, volume_ids: list[str], content: bytes) -> None:

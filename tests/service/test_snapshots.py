@@ -395,16 +395,16 @@ class TestTenants:
         assert shop.look(snapshots.list_page, wanted, Page(), project_id=THEIRS) == []
         assert shop.look(snapshots.count, wanted, project_id=THEIRS) == 0
         with shop.database.reading() as session:
-            assert tags.list_all(session, THEIRS, "snapshot") == {}
+            assert snapshots.TAGGED.in_use(session, THEIRS) == {}
 
 
 def put_tags(shop: Workshop, snapshot_id: str, wanted: dict[str, str], *, project_id: str = OURS) -> None:
     """Add tags to a snapshot."""
     with shop.database.writing() as session:
-        snapshots.put_tags(session, project_id, snapshot_id, wanted)
+        snapshots.TAGGED.put(session, project_id, snapshot_id, wanted)
 
 
 def remove_tags(shop: Workshop, snapshot_id: str, keys: list[str], *, project_id: str = OURS) -> None:
     """Remove tags from a snapshot."""
     with shop.database.writing() as session:
-        snapshots.remove_tags(session, project_id, snapshot_id, keys)
+        snapshots.TAGGED.remove(session, project_id, snapshot_id, keys)

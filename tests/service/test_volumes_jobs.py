@@ -25,7 +25,8 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Source
 from onecut.errors import EngineDown, EngineFull
-from onecut.service import servers, snapshots, volumes
+from onecut.jobs import queue
+from onecut.service import servers, snapshots, volume_batches, volumes
 from onecut.service.servers import Target
 from onecut.service.snapshots import NewSnapshot
 from onecut.service.volumes import VolumeOrder
@@ -253,6 +254,29 @@ def extend(shop: Workshop) -> Prepared:
     return lambda: str(shop.ask(volumes.order_extension, volume_id, 12)), check
 
 
+def extend_some(shop: Workshop) -> Prepared:
+    volume_ids = shop.volumes(3)
+    sizes = [(volume_id, size_gib) for size_gib, volume_id in enumerate(volume_ids, start=12)]
+
+    def check() -> None:
+        assert isinstance(shop.engine, MortalEngine)
+        for volume_id, size_gib in sizes:
+            volume = shop.get(Volume, volume_id)
+            assert (volume.status, volume.size_gib) == ("available", size_gib)
+            assert shop.engine._volumes[volume_id].size_bytes == size_gib * GiB
+
+    return lambda: str(shop.ask(volume_batches.order_extensions, sizes)), check
+
+
+def delete_some(shop: Workshop) -> Prepared:
+    volume_ids = shop.volumes(2)
+
+    def check() -> None:
+        assert [shop.get(Volume, volume_id) for volume_id in volume_ids] == [None, None]
+
+    return lambda: str(shop.ask(volume_batches.order_deletions, volume_ids)), check
+
+
 def attach(shop: Workshop) -> Prepared:
     volume_id, first, second = shop.volume(multiattach=True), shop.server(), shop.server()
     targets = [Target(first), Target(second)]
@@ -309,7 +333,9 @@ JOBS: Mapping[str, Callable[[Workshop], Prepared]] = {
     "createVolume": create_one,
     "batchCreateVolume with a server": create_for_server,
     "deleteVolume": delete_one,
+    "bulkDeleteVolume": delete_some,
     "extendVolume": extend,
+    "batchExtendVolume": extend_some,
     "batchAttachVolume": attach,
     "attachVolume of a shared volume in use": attach_once_more,
     "detachVolume": detach,
@@ -469,6 +495,41 @@ class TestAfterAFailure:
         shop.ask(volumes.order_extension, volume_id, 12)
         life.live(Fate())
         assert (shop.get(Volume, volume_id).status, shop.get(Volume, volume_id).size_gib) == ("available", 12)
+
+    def test_a_failed_one_of_several_extensions_spares_the_others(self, life: Life) -> None:
+        """What was extended before keeps its new size, what comes after is as it was; each sub job says so."""
+        shop = life.shop
+        done, failed, untried = shop.volumes(3)
+        sizes = [(volume_id, 12) for volume_id in (done, failed, untried)]
+
+        job_id = shop.ask(volume_batches.order_extensions, sizes)
+        life.live(Fate(fails_at=2))
+
+        shown = [shop.get(Volume, volume_id) for volume_id, _ in sizes]
+        assert [(volume.status, volume.size_gib) for volume in shown] == [
+            ("available", 12),
+            ("error_extending", 10),
+            ("available", 10),
+        ]
+        assert [sub_job.status for sub_job in shop.sub_jobs(job_id)] == ["SUCCESS", "FAIL", "FAIL"]
+        life.check_nothing_is_left_over()
+
+    def test_an_extension_that_is_done_is_left_alone_after_a_crash(self, life: Life) -> None:
+        """It may have been extended further since, by another job that has not begun."""
+        shop = life.shop
+        first, second = shop.volumes(2)
+        job_id = shop.ask(volume_batches.order_extensions, [(first, 12), (second, 12)])
+        with shop.database.writing() as session:
+            queue.begin(session, job_id, "extend", shop.clock.now())
+            queue.finish_member(session, job_id, 0, shop.clock.now())
+            volume = session.get_one(Volume, first)
+            volume.status, volume.size_gib = "available", 12
+        shop.ask(volumes.order_extension, first, 20)
+
+        life.live(Fate())
+        sizes = [shop.get(Volume, volume_id).size_gib for volume_id in (first, second)]
+        assert (sizes, life.engine._volumes[first].size_bytes) == ([20, 12], 20 * GiB)
+        assert told(shop, job_id) == ("SUCCESS", None)
 
 
 def test_a_volume_from_a_snapshot_begins_with_its_content(tmp_path: Path) -> None:

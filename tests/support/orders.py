@@ -1,5 +1,6 @@
 """What tests order of a running service, each in one line; a job that fails, fails the test."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import Any
@@ -26,6 +27,24 @@ def new_volumes(tenant: Tenant, count: int, server_id: str | None = None, *, siz
     tenant.done(answer)
     volume_ids: list[str] = answer["volume_ids"]
     return volume_ids
+
+
+def create_at_once(tenant: Tenant, token: str, callers: int) -> list[bytes]:
+    """Let several callers ask for the same volume by one client token at the same time; return what they are told."""
+    body = {"volume": {"availability_zone": "az1", "volume_type": "SSD", "size": 10, "name": token}}
+    barrier, answers = threading.Barrier(callers), []
+
+    def ask() -> None:
+        barrier.wait()
+        path, headers = f"/v2.1/{tenant.project_id}/cloudvolumes", {"X-Client-Token": token}
+        answers.append(tenant.client.post(path, json=body, headers=headers).content)
+
+    threads = [threading.Thread(target=ask) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return answers
 
 
 def volume(tenant: Tenant, volume_id: str) -> dict[str, Any]:

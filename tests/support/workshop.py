@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 
 from onecut.clock import JumpingClock
 from onecut.db.archives import Archive, SnapshotChain
+from onecut.db.client_tokens import ClientToken
 from onecut.db.identity import Domain, Project
 from onecut.db.jobs import Job
 from onecut.db.schema import Base
@@ -51,6 +52,11 @@ OURS, THEIRS = "a" * 32, "b" * 32
 BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
 
 PATIENCE_S = 20.0
+
+TOUCHED: Final = (
+    Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job, ClientToken,
+)  # fmt: skip
+"""Tables of what a request might touch."""
 
 
 @dataclass
@@ -175,7 +181,18 @@ class Workshop:
         with self.database.reading() as session:
             return {
                 model.__tablename__: _rows(session, model)
-                for model in (Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job)
+                for model in (
+                    Server,
+                    Volume,
+                    Attachment,
+                    Snapshot,
+                    SnapshotGroup,
+                    Archive,
+                    SnapshotChain,
+                    Tag,
+                    Job,
+                    ClientToken,
+                )
             }
 
     def archiving(self) -> Archiving:

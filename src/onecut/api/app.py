@@ -6,7 +6,21 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
-from onecut.api import chains, document, faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
+from onecut.api import (
+    chains,
+    document,
+    faults,
+    groups,
+    health,
+    iam,
+    jobs,
+    servers,
+    snapshots,
+    versions,
+    volume_batches,
+    volume_tags,
+    volumes,
+)
 from onecut.api.auth import Authentication
 from onecut.api.metrics import RequestMetrics
 
@@ -14,7 +28,22 @@ DESCRIPTION = (
     "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own."
 )
 
-ROUTERS: Final = [noun.router for noun in (health, versions, iam, servers, volumes, groups, snapshots, chains, jobs)]
+ROUTERS: Final = [
+    noun.router
+    for noun in (
+        health,
+        versions,
+        iam,
+        servers,
+        volume_tags,
+        volume_batches,
+        volumes,
+        groups,
+        snapshots,
+        chains,
+        jobs,
+    )
+]
 """Every route, in the order in which they are tried."""
 
 

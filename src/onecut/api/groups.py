@@ -22,7 +22,7 @@ from onecut.api.fields import (
     Uuid,
 )
 from onecut.api.snapshots import JobOrdered
-from onecut.api.tags import TagsInUse, TagsToAdd, TagsToRemove, tags_in_use
+from onecut.api.tags import add_routes
 from onecut.clock import time_text
 from onecut.db.snapshots import SnapshotGroup
 from onecut.service import groups, tags
@@ -32,6 +32,7 @@ from onecut.service.listing import Page
 router = APIRouter(
     prefix="/v5/{project_id}/snapshot-groups", tags=["snapshot groups"], dependencies=[Depends(project_caller)]
 )
+add_routes(router, groups.TAGGED, "snapshot_group_id")
 
 EXTENSION = {"x-onecut-extension": True}
 """Marks an operation that EVS does not have."""
@@ -241,12 +242,6 @@ def count_groups(project_id: str, query: Annotated[GroupCountQuery, Query()], se
     return GroupCount(count=groups.count(session, project_id, _filter(query)))
 
 
-@router.get("/tags")
-def list_group_tags(project_id: str, session: Reading) -> TagsInUse:
-    """List all tags of all groups of the project."""
-    return tags_in_use(tags.list_all(session, project_id, "snapshot_group"))
-
-
 @router.get("/{snapshot_group_id}")
 def show_group(project_id: str, snapshot_group_id: str, session: Reading) -> ShownGroup:
     """Show one group, and when and how it was cut."""
@@ -272,18 +267,6 @@ def update_group(
 def delete_group(project_id: str, snapshot_group_id: str, session: Writing, clock: Time) -> JobOrdered:
     """Delete a group and its members."""
     return JobOrdered(job_id=groups.order_deletion(session, project_id, snapshot_group_id, clock.now()))
-
-
-@router.post("/{snapshot_group_id}/tags/create", status_code=204)
-def create_group_tags(project_id: str, snapshot_group_id: str, body: TagsToAdd, session: Writing) -> None:
-    """Add tags; a key that is there already gets the new value."""
-    groups.put_tags(session, project_id, snapshot_group_id, body.table())
-
-
-@router.post("/{snapshot_group_id}/tags/delete", status_code=204)
-def delete_group_tags(project_id: str, snapshot_group_id: str, body: TagsToRemove, session: Writing) -> None:
-    """Remove tags by key."""
-    groups.remove_tags(session, project_id, snapshot_group_id, body.keys())
 
 
 @router.post("/{snapshot_group_id}/rollback", status_code=202, openapi_extra=EXTENSION)

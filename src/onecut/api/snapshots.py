@@ -27,7 +27,7 @@ from onecut.api.fields import (
     Text255,
     Uuid,
 )
-from onecut.api.tags import TagsInUse, TagsToAdd, TagsToRemove, tags_in_use
+from onecut.api.tags import add_routes
 from onecut.clock import time_text
 from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.snapshots import Snapshot
@@ -36,6 +36,7 @@ from onecut.service.listing import Page
 from onecut.service.snapshots import NewSnapshot, SnapshotFilter
 
 router = APIRouter(prefix="/v5/{project_id}/snapshots", tags=["snapshots"], dependencies=[Depends(project_caller)])
+add_routes(router, snapshots.TAGGED, "snapshot_id")
 
 
 class SnapshotWanted(Body):
@@ -253,12 +254,6 @@ def count_snapshots(
     return SnapshotCount(count=snapshots.count(session, project_id, _filter(query)))
 
 
-@router.get("/tags")
-def list_snapshot_tags(project_id: str, session: Reading) -> TagsInUse:
-    """List all tags of all snapshots of the project."""
-    return tags_in_use(tags.list_all(session, project_id, "snapshot"))
-
-
 @router.get("/{snapshot_id}")
 def show_snapshot(project_id: str, snapshot_id: str, session: Reading) -> ShownSnapshot:
     """Show one snapshot, and what became of it."""
@@ -330,18 +325,6 @@ def roll_back_snapshot(
     volume_id = body.rollback.volume_id
     job_id = snapshots.order_rollback(session, project_id, snapshot_id, clock.now(), volume_id=volume_id)
     return JobOrdered(job_id=job_id)
-
-
-@router.post("/{snapshot_id}/tags/create", status_code=204)
-def create_snapshot_tags(project_id: str, snapshot_id: str, body: TagsToAdd, session: Writing) -> None:
-    """Add tags; a key that is there already gets the new value."""
-    snapshots.put_tags(session, project_id, snapshot_id, body.table())
-
-
-@router.post("/{snapshot_id}/tags/delete", status_code=204)
-def delete_snapshot_tags(project_id: str, snapshot_id: str, body: TagsToRemove, session: Writing) -> None:
-    """Remove tags by key."""
-    snapshots.remove_tags(session, project_id, snapshot_id, body.keys())
 
 
 def _filter(query: SnapshotCountQuery) -> SnapshotFilter:

@@ -1,13 +1,14 @@
-"""Bodies of the tag calls, the same for snapshot groups and snapshots."""
+"""Bodies of the tag calls, the same for every noun that has tags, and the routes of those under ``/v5``."""
 
-from collections.abc import Mapping, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
+from fastapi import APIRouter, Path
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
+from onecut.api.dependencies import Reading, Writing
 from onecut.api.fields import Body, TagKey, TagValue
-from onecut.service.tags import TAGS_MAX
+from onecut.service.tags import TAGS_MAX, Tagged
 
 
 class Tag(Body):
@@ -66,6 +67,33 @@ class TagsInUse(BaseModel):
     tags: list[TagValues]
 
 
-def tags_in_use(found: Mapping[str, Sequence[str]]) -> TagsInUse:
-    """Print the tags of a project's resources as the SDK reads them: an array, not an object."""
-    return TagsInUse(tags=[TagValues(key=key, value=list(values)) for key, values in found.items()])
+def add_routes(router: APIRouter, tagged: Tagged[Any], id_name: str) -> None:
+    """
+    Add the tag calls of a noun of ``/v5`` to its router, where they must come before the routes by id.
+
+    Args:
+        router: The noun's, with its prefix.
+        tagged: The noun.
+        id_name: What EVS calls a resource's id in the path.
+    """
+    resource_id_in_path = Path(alias=id_name)
+
+    @router.get("/tags")
+    def list_tags(project_id: str, session: Reading) -> TagsInUse:
+        """List all tags of the project's resources, as the SDK reads them here: an array, not an object."""
+        found = tagged.in_use(session, project_id)
+        return TagsInUse(tags=[TagValues(key=key, value=values) for key, values in found.items()])
+
+    @router.post(f"/{{{id_name}}}/tags/create", status_code=204)
+    def create_tags(
+        project_id: str, resource_id: Annotated[str, resource_id_in_path], body: TagsToAdd, session: Writing
+    ) -> None:
+        """Add tags; a key that is there already gets the new value."""
+        tagged.put(session, project_id, resource_id, body.table())
+
+    @router.post(f"/{{{id_name}}}/tags/delete", status_code=204)
+    def delete_tags(
+        project_id: str, resource_id: Annotated[str, resource_id_in_path], body: TagsToRemove, session: Writing
+    ) -> None:
+        """Remove tags by key."""
+        tagged.remove(session, project_id, resource_id, body.keys())

@@ -1,5 +1,6 @@
 """Volumes, volume types and availability zones."""
 
+import functools
 import math
 import re
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from onecut.api import links
 from onecut.api.auth import project_caller
+from onecut.api.client_tokens import Named
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     UUID,
@@ -30,7 +32,7 @@ from onecut.api.fields import (
 )
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
-from onecut.service import catalog, tags, volumes
+from onecut.service import catalog, idempotency, tags, volumes
 from onecut.service.listing import Page
 from onecut.service.volumes import VolumeFilter, VolumeOrder
 
@@ -49,7 +51,8 @@ def _cut_off_fraction(value: Any) -> Any:  # noqa: ANN401 - a validator sees wha
     return math.trunc(value) if isinstance(value, float) and math.isfinite(value) else value
 
 
-SizeGib = Annotated[int, BeforeValidator(_cut_off_fraction), Field(description="GiB; a fraction is cut off.")]
+Whole = Annotated[int, BeforeValidator(_cut_off_fraction)]
+SizeGib = Annotated[Whole, Field(description="GiB; a fraction is cut off.")]
 
 
 def _post_paid(mode: str) -> str:
@@ -62,13 +65,23 @@ class _BssParam(Body):
     charging_mode: Annotated[str, AfterValidator(_post_paid)] = Field(default="postPaid", alias="chargingMode")
 
 
+def _no_pool(storage_id: str | None) -> str | None:
+    if storage_id:
+        raise PydanticCustomError("no_pool", "there is no dedicated storage pool; leave it out")
+    return storage_id
+
+
+class _SchedulerHints(Body):
+    dedicated_storage_id: Annotated[str | None, AfterValidator(_no_pool)] = None
+
+
 class _NewVolume(Body):
     availability_zone: Text64
     volume_type: Text64
     size: SizeGib
     name: VolumeName | None = None
     description: VolumeDescription | None = None
-    count: int = 1
+    count: Whole = Field(default=1, description="A fraction is cut off.")
     snapshot_id: SnapshotId | None = None
     backup_id: Text255 | None = None
     image_id: Text255 | None = Field(default=None, alias="imageRef")
@@ -103,6 +116,7 @@ class CreateVolume(Body):
     volume: _NewVolume
     server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
     bss_param: _BssParam | None = Field(default=None, alias="bssParam")
+    scheduler_hints: _SchedulerHints | None = Field(default=None, alias="OS-SCH-HNT:scheduler_hints")
 
 
 class _VolumeChange(Body):
@@ -158,7 +172,7 @@ class ListVolumes(Filters):
     dedicated_storage_id: str | None = None
     dedicated_storage_name: str | None = None
     volume_type_id: str | None = None
-    id: Uuid | None = None
+    id: Annotated[str, uuid_check("EVS.1032")] | None = None
     ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
@@ -215,7 +229,7 @@ class Link(BaseModel):
 class PerformanceView(BaseModel):
     """What a volume was given."""
 
-    frozen: bool
+    frozened: bool = Field(description="EVS spells it so.")
     id: str
     total_val: int
 
@@ -332,20 +346,22 @@ class TypeList(BaseModel):
 @router.post("/v2/{project_id}/cloudvolumes", summary="Create volumes")
 @router.post("/v3/{project_id}/cloudvolumes", summary="Create volumes")
 def create_volumes(
-    project_id: str, body: CreateVolume, session: Writing, clock: Time, settings: Configured
+    *, project_id: str, body: CreateVolume, named: Named, session: Writing, clock: Time, settings: Configured
 ) -> CreatedVolumes:
     """Make one volume or several alike, empty or from a snapshot, and attach them when a server is named."""
-    asked = body.volume
+    asked, now = body.volume, clock.now()
     volumes.refuse_other_sources(asked.snapshot_id, asked.backup_id, asked.image_id)
-    job_id, volume_ids = volumes.create(
+    create = functools.partial(
+        volumes.create,
         session,
         project_id,
         asked.order(),
-        clock.now(),
+        now,
         zones=settings.availability_zones,
         count=asked.count,
         server_id=body.server_id,
     )
+    job_id, volume_ids = create() if named is None else idempotency.once(session, project_id, named, now, create)
     return CreatedVolumes(job_id=job_id, volume_ids=volume_ids)
 
 
@@ -358,7 +374,7 @@ def list_volumes(
     tags_of = tags.of(session, [volume.id for volume in listed.volumes])
     return VolumeList(
         count=listed.total,
-        volumes=[_view(request, volume, tags_of[volume.id]) for volume in listed.volumes],
+        volumes=[VolumeView(**view_fields(request, volume, tags_of[volume.id])) for volume in listed.volumes],
         volumes_links=[
             Link(**link) for link in links.next_page(request, listed.volumes[-1].id if listed.more else None)
         ],
@@ -369,7 +385,8 @@ def list_volumes(
 def show_volume(project_id: str, volume_id: Uuid, session: Reading, request: Request) -> VolumeEnvelope:
     """Show a volume with its attachments."""
     volume = volumes.find(session, project_id, volume_id)
-    return VolumeEnvelope(volume=_view(request, volume, tags.of(session, [volume_id])[volume_id]))
+    its_tags = tags.of(session, [volume_id])[volume_id]
+    return VolumeEnvelope(volume=VolumeView(**view_fields(request, volume, its_tags)))
 
 
 @router.put("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Rename a volume")
@@ -432,16 +449,16 @@ def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str
     return {"availabilityZoneInfo": zones}
 
 
-def _view(request: Request, volume: Volume, tags_of_volume: dict[str, str]) -> VolumeView:
-    return VolumeView(
-        **_core(request, volume),
-        updated_at=time_text(volume.updated_at),
-        tags=tags_of_volume,
-        enterprise_project_id=volume.enterprise_project_id,
-        iops=_performance(volume, volume.iops),
-        throughput=_performance(volume, volume.throughput_mib),
-        onecut=VolumeExtension(hydration=_hydration(volume)),
-    )
+def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> dict[str, Any]:
+    """Return what a `VolumeView` says of a volume."""
+    return _core(request, volume) | {
+        "updated_at": time_text(volume.updated_at),
+        "tags": its_tags,
+        "enterprise_project_id": volume.enterprise_project_id,
+        "iops": _performance(volume, volume.iops),
+        "throughput": _performance(volume, volume.throughput_mib),
+        "onecut": VolumeExtension(hydration=_hydration(volume)),
+    }
 
 
 def _hydration(volume: Volume) -> HydrationView | None:
@@ -490,4 +507,4 @@ def _attachment(attachment: Attachment) -> AttachmentView:
 
 
 def _performance(volume: Volume, total: int | None) -> PerformanceView | None:
-    return None if total is None else PerformanceView(frozen=False, id=volume.id, total_val=total)
+    return None if total is None else PerformanceView(frozened=False, id=volume.id, total_val=total)

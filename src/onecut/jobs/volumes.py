@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
 
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
@@ -134,7 +135,7 @@ def _unmade(session: Session, volume_id: str) -> Volume | None:
 
 
 class DeleteVolumes:
-    """Deletes a volume's data, then its row."""
+    """Deletes volumes' data, then their rows."""
 
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
@@ -183,13 +184,67 @@ class ExtendVolume:
 
     def finish(self, session: Session, order: Order) -> None:
         """Show the new size."""
-        volume_id = order.request["volume_id"]
-        move(session, Volume, [volume_id], to="available", now=self._clock.now(), only_from={"extending"})
-        session.get_one(Volume, volume_id).size_gib = order.request["size_gib"]
+        _show_extended(session, order.request["volume_id"], order.request["size_gib"], self._clock.now())
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again."""
         move(session, Volume, [order.request["volume_id"]], to="error_extending", now=self._clock.now())
+
+
+class BatchExtendVolumes:
+    """
+    Makes detached volumes larger one after the other, each usable as soon as it is done.
+
+    The first failure ends the job: that volume goes to `error_extending`, those after it stay as they were.
+    """
+
+    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+
+    @property
+    def steps(self) -> Steps:
+        """Extend the data of those that are not done yet."""
+        return {"extend": self._extend}
+
+    async def _extend(self, order: Order) -> None:
+        for volume_id, size_gib in await transact(self._database, functools.partial(_unextended, order=order)):
+            extend = functools.partial(self._engine.extend_volume, volume_id, size_gib * GiB)
+            await persist(extend, self._pauses_s)
+            await self._show(order, volume_id, size_gib)
+
+    async def _show(self, order: Order, volume_id: str, size_gib: int) -> None:
+        def show(session: Session) -> None:
+            now = self._clock.now()
+            _show_extended(session, volume_id, size_gib, now)
+            queue.finish_member(session, order.job_id, order.request["sizes_gib"].index([volume_id, size_gib]), now)
+
+        await transact(self._database, show)
+
+    def finish(self, session: Session, order: Order) -> None:
+        """Nothing is left to do: each volume was shown when it was extended."""
+
+    def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
+        """Let the caller ask again for the volume that failed, and use those that were not tried."""
+        now = self._clock.now()
+        left = [volume_id for volume_id, _ in _unextended(session, order)]
+        move(session, Volume, left[:1], to="error_extending", now=now)
+        move(session, Volume, left[1:], to="available", now=now, only_from={"extending"})
+
+
+def _unextended(session: Session, order: Order) -> list[tuple[str, int]]:
+    """Return volumes and sizes whose sub jobs have not ended: one that has may be worked on by another job by now."""
+    return [
+        (volume_id, size_gib)
+        for sub_job, (volume_id, size_gib) in zip(
+            queue.sub_jobs(session, order.job_id), order.request["sizes_gib"], strict=True
+        )
+        if sub_job.status in queue.OPEN
+    ]
+
+
+def _show_extended(session: Session, volume_id: str, size_gib: int, now: datetime) -> None:
+    move(session, Volume, [volume_id], to="available", now=now, only_from={"extending"})
+    session.get_one(Volume, volume_id).size_gib = size_gib
 
 
 def forget(session: Session, volume_ids: list[str]) -> None:
@@ -203,9 +258,12 @@ def job_types(
 ) -> dict[str, JobType]:
     """Return how each type of job about volumes is carried out."""
     create = CreateVolumes(engine, database, clock, images, pauses_s=pauses_s)
+    delete_volumes = DeleteVolumes(engine, database, clock, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,
-        "deleteVolume": DeleteVolumes(engine, database, clock, pauses_s=pauses_s),
+        "deleteVolume": delete_volumes,
+        "bulkDeleteVolume": delete_volumes,
         "extendVolume": ExtendVolume(engine, clock, pauses_s=pauses_s),
+        "batchExtendVolume": BatchExtendVolumes(engine, database, clock, pauses_s=pauses_s),
     }

@@ -5,7 +5,7 @@ A group is all or nothing: its members are cut together, given back together, or
 may take a single member away; from then on the group can't be given back as a whole.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
@@ -101,7 +101,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
         if not volume_ids:
             raise BadRequest(f"server_id: server {wanted.server_id} has no volume attached")
         _check_number(volume_ids)
-    chosen = _lock_volumes(session, project_id, volume_ids)
+    chosen = volumes.lock_all(session, project_id, volume_ids)
     for volume in chosen:
         if attached is not None and volume.id not in attached:
             raise BadRequest(f"volume_ids: volume {volume.id} is not attached to server {wanted.server_id}")
@@ -116,11 +116,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
 def _check_number(volume_ids: Sequence[str]) -> None:
     if len(volume_ids) > MEMBERS_MAX:
         raise BadRequest(f"volume_ids: a group has at most {MEMBERS_MAX} volumes, not {len(volume_ids)}")
-    seen: set[str] = set()
-    for volume_id in volume_ids:
-        if volume_id in seen:
-            raise BadRequest(f"volume_ids: volume {volume_id} is named twice")
-        seen.add(volume_id)
+    volumes.refuse_twice("volume_ids", volume_ids)
 
 
 def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str]:
@@ -129,16 +125,6 @@ def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str
     attached = select(Attachment.volume_id).where(Attachment.server_id == server_id)
     place = (Attachment.attached_at, func.length(Attachment.device), Attachment.device)
     return session.scalars(attached.order_by(*place)).all()
-
-
-def _lock_volumes(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
-    query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
-    rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
-    found = {volume.id: volume for volume in rows}
-    for volume_id in volume_ids:
-        if volume_id not in found:
-            raise NotFound("volume", volume_id)
-    return [found[volume_id] for volume_id in volume_ids]
 
 
 def _write(
@@ -197,6 +183,10 @@ def find(session: Session, project_id: str, group_id: str, *, lock: bool = False
     return group
 
 
+TAGGED: Final = tags.Tagged("snapshot_group", find, CHANGEABLE)
+"""How tags are put on groups."""
+
+
 def members(session: Session, group_id: str, *, lock: bool = False) -> Sequence[Snapshot]:
     """Return the members a group has left, in the order of their names."""
     query = select(Snapshot).where(Snapshot.snapshot_group_id == group_id).order_by(Snapshot.name, Snapshot.id)
@@ -241,30 +231,11 @@ def update(
         NotFound: There is no such group.
         WrongState: It is in none of the states in `snapshots.CHANGEABLE`.
     """
-    group = _changeable(session, project_id, group_id)
+    group = TAGGED.changeable(session, project_id, group_id)
     group.name = group.name if name is None else name
     group.description = group.description if description is None else description
     group.updated_at = now
     return group
-
-
-def _changeable(session: Session, project_id: str, group_id: str) -> SnapshotGroup:
-    group = find(session, project_id, group_id, lock=True)
-    if group.status not in CHANGEABLE:
-        raise WrongState("snapshot group", group.id, group.status, CHANGEABLE)
-    return group
-
-
-def put_tags(session: Session, project_id: str, group_id: str, wanted: Mapping[str, str]) -> None:
-    """Add tags to a group, or give those it has new values; raises as `update` and `tags.put` do."""
-    group = _changeable(session, project_id, group_id)
-    tags.put(session, project_id, "snapshot_group", group.id, wanted)
-
-
-def remove_tags(session: Session, project_id: str, group_id: str, keys: Collection[str]) -> None:
-    """Remove tags from a group, whatever their values; a key it does not have is no error."""
-    group = _changeable(session, project_id, group_id)
-    tags.remove(session, group.id, keys)
 
 
 def order_deletion(session: Session, project_id: str, group_id: str, now: datetime) -> str:
@@ -336,7 +307,7 @@ def _write_undo(
         description=f"before the rollback to snapshot group {group.id}",
         enterprise_project_id=group.enterprise_project_id,
     )
-    return _write(session, group.project_id, wanted, _lock_volumes(session, group.project_id, volume_ids), now)
+    return _write(session, group.project_id, wanted, volumes.lock_all(session, group.project_id, volume_ids), now)
 
 
 def order_volumes(

@@ -213,6 +213,10 @@ def find(session: Session, project_id: str, snapshot_id: str, *, lock: bool = Fa
     return snapshot
 
 
+TAGGED: Final = tags.Tagged("snapshot", find, CHANGEABLE)
+"""How tags are put on snapshots."""
+
+
 def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: Page) -> Sequence[Snapshot]:
     """
     Return one page of the project's snapshots that pass a filter.
@@ -276,7 +280,7 @@ def update(
         BadRequest: Instant Snapshot Restore is switched on though it was off at creation, or for too many, or when
             the engine has given the point up.
     """
-    snapshot = _changeable(session, project_id, snapshot_id)
+    snapshot = TAGGED.changeable(session, project_id, snapshot_id)
     if instant_access is not None and instant_access != snapshot.instant_access:
         if instant_access:
             _check_switching_on(session, snapshot)
@@ -286,13 +290,6 @@ def update(
     snapshot.name = snapshot.name if name is None else name
     snapshot.description = snapshot.description if description is None else description
     snapshot.updated_at = now
-    return snapshot
-
-
-def _changeable(session: Session, project_id: str, snapshot_id: str) -> Snapshot:
-    snapshot = find(session, project_id, snapshot_id, lock=True)
-    if snapshot.status not in CHANGEABLE:
-        raise WrongState("snapshot", snapshot.id, snapshot.status, CHANGEABLE)
     return snapshot
 
 
@@ -378,15 +375,3 @@ def begin_rollback(session: Session, chosen: Sequence[Snapshot], now: datetime) 
     move(session, Volume, sources, to="rollbacking", now=now)
     move(session, Snapshot, sources.values(), to="rollbacking", now=now)
     return states
-
-
-def put_tags(session: Session, project_id: str, snapshot_id: str, wanted: Mapping[str, str]) -> None:
-    """Add tags to a snapshot, or give those it has new values; raises as `update` and `tags.put` do."""
-    snapshot = _changeable(session, project_id, snapshot_id)
-    tags.put(session, project_id, "snapshot", snapshot.id, wanted)
-
-
-def remove_tags(session: Session, project_id: str, snapshot_id: str, keys: Collection[str]) -> None:
-    """Remove tags from a snapshot, whatever their values; a key it does not have is no error."""
-    snapshot = _changeable(session, project_id, snapshot_id)
-    tags.remove(session, snapshot.id, keys)

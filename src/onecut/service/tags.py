@@ -1,18 +1,74 @@
-"""Tags of any resource: set, remove, list, and the filters by tag."""
+"""Tags of any resource: set, remove, list, and the filters by tag. A noun that has tags says so by a `Tagged`."""
 
-from collections.abc import Collection, Iterable, Mapping
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Generic, Literal, TypeVar
 
 from sqlalchemy import ColumnElement, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
-from onecut.errors import BadRequest
+from onecut.db.volumes import Volume
+from onecut.errors import BadRequest, WrongState
 
 ResourceType = Literal["volume", "snapshot", "snapshot_group"]
 
+Resource = TypeVar("Resource", Volume, Snapshot, SnapshotGroup)
+
 TAGS_MAX = 20
 """Tags of one resource (the sources name 10 and 20; Onecut allows 20)."""
+
+
+@dataclass(frozen=True)
+class Tagged(Generic[Resource]):
+    """A noun that has tags: how one of its resources is found, and when its tags may change."""
+
+    resource_type: ResourceType
+    find: Callable[..., Resource]
+    """Return a resource by session, project and id, locked with ``lock=True``, or raise `NotFound`."""
+    changeable_in: frozenset[str]
+    """States in which what its owner may write on it, tags among it, may change."""
+
+    def changeable(self, session: Session, project_id: str, resource_id: str) -> Resource:
+        """
+        Return a resource that nobody else changes before the transaction ends.
+
+        Raises:
+            NotFound: There is none of that id in this project.
+            WrongState: It is in none of the states in `changeable_in`.
+        """
+        resource = self.find(session, project_id, resource_id, lock=True)
+        if resource.status not in self.changeable_in:
+            noun = self.resource_type.replace("_", " ")
+            raise WrongState(noun, resource.id, resource.status, self.changeable_in)
+        return resource
+
+    def of(self, session: Session, project_id: str, resource_id: str) -> dict[str, str]:
+        """Return the tags of a resource of the project; raises `NotFound`."""
+        return of(session, [self.find(session, project_id, resource_id).id])[resource_id]
+
+    def put(self, session: Session, project_id: str, resource_id: str, wanted: Mapping[str, str]) -> None:
+        """Add tags to a resource, or give those it has new values; raises as `changeable` and `put` do."""
+        resource = self.changeable(session, project_id, resource_id)
+        put(session, project_id, self.resource_type, resource.id, wanted)
+
+    def remove(self, session: Session, project_id: str, resource_id: str, keys: Collection[str]) -> None:
+        """Remove tags from a resource, whatever their values; a key it does not have is no error."""
+        remove(session, self.changeable(session, project_id, resource_id).id, keys)
+
+    def in_use(self, session: Session, project_id: str) -> dict[str, list[str]]:
+        """Return each key in use by the project's resources, with its distinct values."""
+        values: dict[str, list[str]] = {}
+        rows = session.execute(
+            select(Tag.key, Tag.value)
+            .where(Tag.project_id == project_id, Tag.resource_type == self.resource_type)
+            .distinct()
+            .order_by(Tag.key, Tag.value)
+        )
+        for key, value in rows:
+            values.setdefault(key, []).append(value)
+        return values
 
 
 def of(session: Session, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
@@ -41,34 +97,24 @@ def remove(session: Session, resource_id: str, keys: Iterable[str]) -> None:
     session.execute(delete(Tag).where(Tag.resource_id == resource_id, Tag.key.in_(list(keys))))
 
 
-def remove_all(session: Session, resource_ids: Collection[str]) -> None:
-    """Remove every tag of resources that end."""
-    session.execute(delete(Tag).where(Tag.resource_id.in_(resource_ids)))
-
-
-def list_all(session: Session, project_id: str, resource_type: ResourceType) -> dict[str, list[str]]:
-    """Return each key in use by a project's resources of one type, with its distinct values."""
-    values: dict[str, list[str]] = {}
-    rows = session.execute(
-        select(Tag.key, Tag.value)
-        .where(Tag.project_id == project_id, Tag.resource_type == resource_type)
-        .distinct()
-        .order_by(Tag.key, Tag.value)
-    )
-    for key, value in rows:
-        values.setdefault(key, []).append(value)
-    return values
-
-
 def having(
     resource_id: InstrumentedAttribute[str], *, tag_key: str | None = None, tags: Mapping[str, str] | None = None
 ) -> list[ColumnElement[bool]]:
     """Build the filters "has this key" and "has all these tags" for a list of the resources of *resource_id*."""
-    filters: list[ColumnElement[bool]] = []
     if len(tags or {}) > TAGS_MAX:
         return [false()]  # no resource has so many, and no database takes a question of any length
-    if tag_key is not None:
-        filters.append(exists().where(Tag.resource_id == resource_id, Tag.key == tag_key))
-    for key, value in (tags or {}).items():
-        filters.append(exists().where(Tag.resource_id == resource_id, Tag.key == key, Tag.value == value))
-    return filters
+    wanted = {key: [value] for key, value in (tags or {}).items()}
+    with_key = [] if tag_key is None else [_having(resource_id, tag_key, ())]
+    return with_key + having_among(resource_id, wanted)
+
+
+def having_among(
+    resource_id: InstrumentedAttribute[str], wanted: Mapping[str, Collection[str]]
+) -> list[ColumnElement[bool]]:
+    """Build the filter "has all these keys, each with one of its values"; no values are any value."""
+    return [_having(resource_id, key, values) for key, values in wanted.items()]
+
+
+def _having(resource_id: InstrumentedAttribute[str], key: str, values: Collection[str]) -> ColumnElement[bool]:
+    with_key = exists().where(Tag.resource_id == resource_id, Tag.key == key)
+    return with_key.where(Tag.value.in_(values)) if values else with_key

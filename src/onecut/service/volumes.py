@@ -6,7 +6,7 @@ A change writes the new state and the job in the caller's transaction; nothing i
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -47,6 +47,9 @@ STATES: Final = frozenset(VOLUME_MOVES) | {
     "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
 }  # fmt: skip
 """Every state that EVS documents; a volume of Onecut never has the latter ones."""
+
+TAGS_CHANGEABLE: Final = frozenset(VOLUME_MOVES) - {"deleting", "deleted"}
+"""States in which tags may change: tags of a volume that is going are forgotten with it."""
 
 SORT_COLUMNS: Final = {
     "id": Volume.id,
@@ -93,6 +96,10 @@ class VolumeFilter:
     service_type: str | None = None
     dedicated_storage: str | None = None
     """Name or id of a dedicated pool; Onecut has none."""
+    name_part: str | None = None
+    """A part of the name, in upper or lower case."""
+    tags: Mapping[str, Collection[str]] = field(default_factory=dict)
+    """Volumes that have all of these keys, each with one of its values; no values are any value."""
 
 
 def create(
@@ -201,6 +208,35 @@ def find(session: Session, project_id: str, volume_id: str, *, lock: bool = Fals
     return volume
 
 
+def lock_all(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
+    """
+    Return volumes of the project in the order of *volume_ids*; nobody else changes them before the transaction ends.
+
+    Raises:
+        NotFound: One of them does not exist in this project.
+    """
+    query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
+    rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
+    found = {volume.id: volume for volume in rows}
+    for volume_id in volume_ids:
+        if volume_id not in found:
+            raise NotFound("volume", volume_id)
+    return [found[volume_id] for volume_id in volume_ids]
+
+
+def refuse_twice(field_name: str, volume_ids: Sequence[str]) -> None:
+    """Refuse a request that names a volume twice."""
+    seen: set[str] = set()
+    for volume_id in volume_ids:
+        if volume_id in seen:
+            raise BadRequest(f"{field_name}: volume {volume_id} is named twice")
+        seen.add(volume_id)
+
+
+TAGGED: Final = tags.Tagged("volume", find, TAGS_CHANGEABLE)
+"""How tags are put on volumes."""
+
+
 @dataclass(frozen=True)
 class Listed:
     """One page of a list of volumes."""
@@ -225,10 +261,15 @@ def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Pag
     if wanted.availability_zone is not None:
         catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
     query = select(Volume).where(Volume.project_id == project_id, *_conditions(wanted))
-    total = session.scalar(select(func.count()).select_from(query.with_only_columns(Volume.id).subquery()))
     one_more = replace(page, limit=page.limit + 1)
     found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
-    return Listed(found[: page.limit], total or 0, len(found) > page.limit)
+    return Listed(found[: page.limit], count(session, project_id, wanted), len(found) > page.limit)
+
+
+def count(session: Session, project_id: str, wanted: VolumeFilter) -> int:
+    """Return how many of the project's volumes pass a filter."""
+    query = select(func.count()).select_from(Volume)
+    return session.scalar(query.where(Volume.project_id == project_id, *_conditions(wanted))) or 0
 
 
 def update(
@@ -262,10 +303,15 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         SnapshotInCreation: A snapshot of it is being created.
     """
     volume = find(session, project_id, volume_id, lock=True)
-    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
-    refuse_while_snapshot_is_created(session, volume.id)
+    begin_deletion(session, volume, now)
     order = JobOrder(project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
     return queue.add(session, order, now)
+
+
+def begin_deletion(session: Session, volume: Volume, now: datetime) -> None:
+    """Mark a volume that the transaction holds as being deleted; raises as `order_deletion` does."""
+    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
+    refuse_while_snapshot_is_created(session, volume.id)
 
 
 def refuse_while_snapshot_is_created(session: Session, volume_id: str) -> None:
@@ -287,15 +333,20 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
         BadRequest: The size is not larger, or too large (EVS.1015).
     """
     volume = find(session, project_id, volume_id, lock=True)
+    begin_extension(session, volume, size_gib, now)
+    request = {"volume_id": volume.id, "size_gib": size_gib}
+    entities = job_entities(volume) | {"size": size_gib}
+    return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
+
+
+def begin_extension(session: Session, volume: Volume, size_gib: int, now: datetime) -> None:
+    """Mark a volume that the transaction holds as being extended; raises as `order_extension` does."""
     move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1064")
     if size_gib <= volume.size_gib:
         raise BadRequest(
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
         )
     catalog.check_size("new_size", size_gib, code="EVS.1015")
-    request = {"volume_id": volume.id, "size_gib": size_gib}
-    entities = job_entities(volume) | {"size": size_gib}
-    return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
 
 
 def mark_unusable(session: Session, faults: Mapping[str, str], now: datetime) -> None:
@@ -395,6 +446,9 @@ def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
         conditions.append(Volume.volume_type.in_(names))
     if wanted.server_id is not None:
         conditions.append(exists().where(Attachment.volume_id == Volume.id, Attachment.server_id == wanted.server_id))
+    if wanted.name_part is not None:
+        conditions.append(Volume.name.icontains(wanted.name_part, autoescape=True))
+    conditions += tags.having_among(Volume.id, wanted.tags)
     conditions += _having("metadata", wanted.metadata)
     conditions += [~condition for condition in _having("not_metadata", wanted.not_metadata)]
     return conditions

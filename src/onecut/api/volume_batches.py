@@ -1,0 +1,83 @@
+"""Calls about many volumes at once. The words at the place of a volume's id come before the routes by id."""
+
+from http import HTTPStatus
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends
+from pydantic import BaseModel, Field
+
+from onecut.api.auth import project_caller
+from onecut.api.dependencies import Reading, Time, Writing
+from onecut.api.fields import Body, Uuid, uuid_check
+from onecut.api.volumes import JobId, SizeGib
+from onecut.service import volume_batches
+
+router = APIRouter(tags=["volumes"], dependencies=[Depends(project_caller)])
+
+
+class _Extension(Body):
+    id: Annotated[str, uuid_check("EVS.1002")]
+    new_size: SizeGib
+
+
+class ExtendVolumes(Body):
+    """The body that asks for larger sizes."""
+
+    volumes: list[_Extension]
+
+
+class Unsubscribe(Body):
+    """The body that gives volumes up."""
+
+    volume_ids: Annotated[list[Uuid], Field(min_length=1)]
+
+
+class ChangeChargeMode(Unsubscribe):
+    """The body that lets volumes be billed with their server."""
+
+    server_id: Annotated[str, uuid_check("EVS.2229")] | None = None
+
+
+class UnsubscribedVolume(BaseModel):
+    """A volume that is given up."""
+
+    volume_id: str
+    result: Literal["SUCCESS"] = "SUCCESS"
+
+
+class Unsubscribed(BaseModel):
+    """What became of the request."""
+
+    results: list[UnsubscribedVolume]
+    job_id: Annotated[
+        str, Field(description="The job that deletes them.", json_schema_extra={"x-onecut-extension": True})
+    ]
+
+
+@router.post(
+    "/v5/{project_id}/volumes/batch-extend", status_code=HTTPStatus.ACCEPTED, summary="Extend several volumes"
+)
+def extend_volumes(project_id: str, body: ExtendVolumes, session: Writing, clock: Time) -> JobId:
+    """Make detached volumes larger: all of them, or none."""
+    sizes = [(wanted.id, wanted.new_size) for wanted in body.volumes]
+    return JobId(job_id=volume_batches.order_extensions(session, project_id, sizes, clock.now()))
+
+
+@router.post(
+    "/v2/{project_id}/cloudvolumes/unsubscribe", status_code=HTTPStatus.ACCEPTED, summary="Delete several volumes"
+)
+def unsubscribe_volumes(project_id: str, body: Unsubscribe, session: Writing, clock: Time) -> list[Unsubscribed]:
+    """Delete detached volumes: all of them, or none. EVS answers an array, of which there is one item."""
+    job_id = volume_batches.order_deletions(session, project_id, body.volume_ids, clock.now())
+    results = [UnsubscribedVolume(volume_id=volume_id) for volume_id in body.volume_ids]
+    return [Unsubscribed(results=results, job_id=job_id)]
+
+
+@router.post(
+    "/v2/{project_id}/cloudvolumes/change-charge-mode",
+    status_code=HTTPStatus.ACCEPTED,
+    summary="Change the charging mode",
+)
+def change_charge_mode(project_id: str, body: ChangeChargeMode, session: Reading) -> None:
+    """Refuse to bill volumes by the month or year: nothing is billed."""
+    volume_batches.refuse_charge_mode(session, project_id, body.volume_ids, server_id=body.server_id)
