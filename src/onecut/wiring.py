@@ -53,7 +53,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import identity, retention, volumes
+from onecut.service import identity, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -207,6 +207,7 @@ class Onecut:
         tasks = [
             asyncio.create_task(worker.run(), name="worker"),
             asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
+            asyncio.create_task(repeat(lambda: scheduler.look(database, self.clock.now())), name="policies"),
             asyncio.create_task(
                 archiving.upkeep.collect_for_ever(
                     every_s=self.settings.collect_every_s, grace=timedelta(seconds=self.settings.collect_grace_s)

@@ -18,6 +18,7 @@ from onecut.clock import JumpingClock
 from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.identity import Domain, Project
 from onecut.db.jobs import Job
+from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.schema import Base
 from onecut.db.servers import Server
 from onecut.db.session import Database
@@ -51,6 +52,12 @@ OURS, THEIRS = "a" * 32, "b" * 32
 BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
 
 PATIENCE_S = 20.0
+
+TABLES: Final[Sequence[type[Base]]] = (
+    Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job,
+    SnapshotPolicy, PolicyVolume, PolicyRun, PolicyShare,
+)  # fmt: skip
+"""What a request may change."""
 
 
 @dataclass
@@ -173,10 +180,7 @@ class Workshop:
     def state(self) -> Mapping[str, Any]:
         """Return what a refused request must leave as it was: every row of every table that it might touch."""
         with self.database.reading() as session:
-            return {
-                model.__tablename__: _rows(session, model)
-                for model in (Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job)
-            }
+            return {model.__tablename__: _rows(session, model) for model in TABLES}
 
     def archiving(self) -> Archiving:
         """Make what archives anew, as a service that starts does."""

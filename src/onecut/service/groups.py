@@ -53,6 +53,10 @@ class NewGroup:
     incremental: bool = True
     enterprise_project_id: str = "0"
     tags: Mapping[str, str] = field(default_factory=dict)
+    retention_days: int | None = None
+    """Of the members: EVS has no retention for groups, so that only policies give one."""
+    snapshot_type: str = "user"
+    """Of the members."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +105,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
         if not volume_ids:
             raise BadRequest(f"server_id: server {wanted.server_id} has no volume attached")
         _check_number(volume_ids)
-    chosen = _lock_volumes(session, project_id, volume_ids)
+    chosen = lock_volumes(session, project_id, volume_ids)
     for volume in chosen:
         if attached is not None and volume.id not in attached:
             raise BadRequest(f"volume_ids: volume {volume.id} is not attached to server {wanted.server_id}")
@@ -131,7 +135,8 @@ def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str
     return session.scalars(attached.order_by(*place)).all()
 
 
-def _lock_volumes(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
+def lock_volumes(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Volume]:
+    """Return volumes of the project in the order given, locked; raises `NotFound` for the first that is not there."""
     query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
     rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
     found = {volume.id: volume for volume in rows}
@@ -168,6 +173,8 @@ def _write(
                 instant_access=wanted.instant_access,
                 incremental=wanted.incremental,
                 enterprise_project_id=wanted.enterprise_project_id,
+                retention_days=wanted.retention_days,
+                snapshot_type=wanted.snapshot_type,
             ),
             group.id,
             now,
@@ -336,7 +343,7 @@ def _write_undo(
         description=f"before the rollback to snapshot group {group.id}",
         enterprise_project_id=group.enterprise_project_id,
     )
-    return _write(session, group.project_id, wanted, _lock_volumes(session, group.project_id, volume_ids), now)
+    return _write(session, group.project_id, wanted, lock_volumes(session, group.project_id, volume_ids), now)
 
 
 def order_volumes(

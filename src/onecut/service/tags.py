@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from onecut.db.tags import Tag
 from onecut.errors import BadRequest
 
-ResourceType = Literal["volume", "snapshot", "snapshot_group"]
+ResourceType = Literal["volume", "snapshot", "snapshot_group", "snapshot_policy"]
 
 TAGS_MAX = 20
 """Tags of one resource (the sources name 10 and 20; Onecut allows 20)."""

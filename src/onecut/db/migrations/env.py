@@ -3,7 +3,7 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from onecut.db import archives, identity, images, jobs, layers, servers, snapshots, tags, volumes  # noqa: F401 - fills the metadata
+from onecut.db import archives, identity, images, jobs, layers, policies, servers, snapshots, tags, volumes  # noqa: F401 - fills the metadata
 from onecut.db.schema import Base
 
 
