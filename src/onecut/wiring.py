@@ -52,7 +52,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import idempotency, identity, retention, volumes
+from onecut.service import idempotency, identity, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -190,6 +190,7 @@ class Onecut:
         tasks = [
             asyncio.create_task(worker.run(), name="worker"),
             asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
+            asyncio.create_task(repeat(lambda: scheduler.look(database, self.clock.now())), name="policies"),
             asyncio.create_task(
                 repeat(lambda: idempotency.forget(database, self.clock.now()), every_s=idempotency.FORGET_EVERY_S),
                 name="client tokens",

@@ -1,6 +1,7 @@
 """The operator's commands against a running service."""
 
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ from click.testing import CliRunner, Result
 from running import Site
 
 from onecut.cli.main import main
+from onecut.db.volumes import Volume
+from onecut.service import scheduler
 
 
 @pytest.fixture
@@ -112,6 +115,54 @@ class TestStory:
 
         assert onecut.json("server", "list")["servers"] == []
         assert onecut.json("volume", "list")["volumes"] == []
+
+
+class TestPolicies:
+    def test_a_policy_is_made_for_a_server_shown_and_deleted(self, onecut: Commands) -> None:
+        """The server's disks are the policy's; one is taken out and put in again by name."""
+        disks = make_server_with_disks(onecut)
+
+        made = onecut.json(
+            "policy", "create", "nightly", "--hour", "1", "--hour", "13", "--weekday", "1", "--weekday", "5",
+            "--keep", "30", "--server", "db1", "--tag", "env=prod",
+        )["snapshot_policy"]  # fmt: skip
+        assert (made["time_points"], made["repeat_weekdays"], made["tags"]) == (
+            ["1", "13"],
+            ["1", "5"],
+            {"env": "prod"},
+        )
+        assert onecut.json("policy", "show", "nightly")["snapshot_policy"]["onecut"]["volume_ids"] == sorted(disks)
+        onecut.text("policy", "disassociate", "nightly", "--volume", "data")
+        assert onecut.json("policy", "show", "nightly")["snapshot_policy"]["onecut"]["volume_ids"] == disks[1:]
+        onecut.text("policy", "associate", made["id"], "--volume", disks[0], "--volume", "log")
+        assert onecut.json("policy", "show", "nightly")["snapshot_policy"]["onecut"]["volume_ids"] == sorted(disks)
+
+        assert "weekdays 1, 5" in onecut.text("policy", "list")
+        onecut.text("policy", "delete", "nightly")
+        assert onecut.json("policy", "list")["snapshot_policies"] == []
+
+    def test_what_became_of_the_volumes_is_a_table(self, onecut: Commands, site: Site) -> None:
+        """Each volume at each time point has a line, with its snapshot or the reason."""
+        data, log = make_server_with_disks(onecut)
+        onecut.text("policy", "create", "daily", "--hour", "0", "--every", "1", "--keep", "-1", "--volume", "data")
+        onecut.text("policy", "associate", "daily", "--volume", "log")
+        with site.database.writing() as session:
+            session.get_one(Volume, log).status = "error"
+        scheduler.look(site.database, site.onecut.clock.now() + timedelta(days=1))
+
+        printed = onecut.text("policy", "show", "daily").splitlines()
+
+        (ordered,) = [line for line in printed if data in line and "ordered" in line]
+        assert onecut.json("snapshot", "list", "--volume", "data")["snapshots"][0]["id"] in ordered
+        (waiting,) = [line for line in printed if log in line and "waiting" in line]
+        assert f"volume {log} is error" in waiting
+
+    def test_neither_days_nor_interval(self, onecut: Commands) -> None:
+        """The service says what is missing, and no policy is made."""
+        complaint = onecut.refusal("policy", "create", "never", "--hour", "1", "--keep", "7")
+
+        assert "one of repeat_weekdays and repeat_interval_days must be given" in complaint
+        assert onecut.json("policy", "list")["snapshot_policies"] == []
 
 
 class TestOutput:

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import closing
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from onecut.cli.main import main
 from onecut.db.migrate import upgrade
 from onecut.db.schema import Base
 from onecut.db.session import Database
+from onecut.service import scheduler
 
 CALLERS = 8
 
@@ -137,3 +139,30 @@ def test_equal_requests_at_once_are_one_creation(site: Site) -> None:
     assert b"job_id" in answers[0]
     found = site.call("GET", "/v2/{p}/cloudvolumes/detail", 200, params={"name": token})
     assert found["count"] == 1
+
+
+def test_of_many_that_look_at_once_one_orders(site: Site) -> None:
+    """Several services on one database, at a policy's time point, while the policy is changed: one run, one group."""
+    volume_ids = new_volumes(site, 2, new_server(site))
+    wanted = {"name": "hourly", "repeat_interval_days": 1, "time_points": ["1"], "retention_days": 1}
+    made = site.call("POST", "/v5/{p}/snapshot-policies", 201, json={"snapshot_policy": wanted})
+    path = f"/v5/{{p}}/snapshot-policies/{made['snapshot_policy']['id']}"
+    site.call("POST", f"{path}/associate", 204, json=volume_ids)
+    tomorrow = site.onecut.clock.now() + timedelta(days=1)
+    barrier = threading.Barrier(CALLERS)
+    ordered: list[int] = []
+
+    def look() -> None:
+        barrier.wait()
+        ordered.append(scheduler.look(site.database, tomorrow))
+
+    callers = [threading.Thread(target=look) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    site.call("PUT", path, 200, json={"snapshot_policy": {"name": "renamed"}})
+    for caller in callers:
+        caller.join()
+
+    assert sorted(ordered) == [0] * (CALLERS - 1) + [2]
+    assert len(site.call("GET", "/v5/{p}/snapshot-groups/detail", 200)["snapshot_groups"]) == 1
+    site.call("DELETE", path, 204)

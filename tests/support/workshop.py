@@ -19,6 +19,7 @@ from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.client_tokens import ClientToken
 from onecut.db.identity import Domain, Project
 from onecut.db.jobs import Job
+from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.schema import Base
 from onecut.db.servers import Server
 from onecut.db.session import Database
@@ -53,10 +54,11 @@ BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
 
 PATIENCE_S = 20.0
 
-TOUCHED: Final = (
+TABLES: Final[Sequence[type[Base]]] = (
     Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job, ClientToken,
+    SnapshotPolicy, PolicyVolume, PolicyRun, PolicyShare,
 )  # fmt: skip
-"""Tables of what a request might touch."""
+"""What a request may change."""
 
 
 @dataclass
@@ -179,21 +181,7 @@ class Workshop:
     def state(self) -> Mapping[str, Any]:
         """Return what a refused request must leave as it was: every row of every table that it might touch."""
         with self.database.reading() as session:
-            return {
-                model.__tablename__: _rows(session, model)
-                for model in (
-                    Server,
-                    Volume,
-                    Attachment,
-                    Snapshot,
-                    SnapshotGroup,
-                    Archive,
-                    SnapshotChain,
-                    Tag,
-                    Job,
-                    ClientToken,
-                )
-            }
+            return {model.__tablename__: _rows(session, model) for model in TABLES}
 
     def archiving(self) -> Archiving:
         """Make what archives anew, as a service that starts does."""

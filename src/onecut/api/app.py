@@ -14,6 +14,7 @@ from onecut.api import (
     health,
     iam,
     jobs,
+    policies,
     servers,
     snapshots,
     versions,
@@ -41,6 +42,7 @@ ROUTERS: Final = [
         groups,
         snapshots,
         chains,
+        policies,
         jobs,
     )
 ]

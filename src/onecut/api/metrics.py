@@ -14,6 +14,7 @@ from onecut.db.jobs import Job
 from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.volumes import Volume
+from onecut.service import policies
 
 COUNTED: Final[Mapping[str, type[Volume | Snapshot | SnapshotGroup | Job]]] = {
     "volumes": Volume,
@@ -37,6 +38,14 @@ class StateCounts(Collector):
                 for status, number in session.execute(select(table.status, func.count()).group_by(table.status)):
                     family.add_metric([status], number)
                 yield family
+            shares = GaugeMetricFamily(
+                "onecut_policy_volumes",
+                "Number of volumes by what became of them at their policies' latest time points.",
+                labels=["status"],
+            )
+            for status, number in policies.latest_shares(session).items():
+                shares.add_metric([status], number)
+            yield shares
             damaged = select(func.count()).select_from(Snapshot).where(Snapshot.fault.is_not(None))
             yield GaugeMetricFamily(
                 "onecut_damaged_snapshots",

@@ -4,7 +4,7 @@ import json
 import os
 import re
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
@@ -121,7 +121,7 @@ class Api:
         method: str,
         path: str,
         *,
-        body: Mapping[str, Any] | None = None,
+        body: Mapping[str, Any] | Sequence[Any] | None = None,
         query: Mapping[str, str | int | None] | None = None,
     ) -> Any:  # noqa: ANN401 - JSON
         """
@@ -161,7 +161,7 @@ class Api:
 
     def find(self, noun: str, name_or_id: str) -> str:
         """
-        Return the id of the one server, volume, group or snapshot of that name; an id is returned as it is.
+        Return the id of the one server, volume, group, snapshot or policy of that name; an id is returned as it is.
 
         Raises:
             click.ClickException: No such name, or several.
@@ -184,6 +184,7 @@ LISTS: Final[Mapping[str, tuple[str, str]]] = {
     "volume": ("/v2/{p}/cloudvolumes/detail", "volumes"),
     "group": ("/v5/{p}/snapshot-groups/detail", "snapshot_groups"),
     "snapshot": ("/v5/{p}/snapshots/detail", "snapshots"),
+    "policy": ("/v5/{p}/snapshot-policies", "snapshot_policies"),
 }
 """Where each noun is listed, and under which key."""
 

@@ -15,6 +15,7 @@ COMMANDS: Final = {
     "volume": "volumes",
     "group": "groups",
     "snapshot": "snapshots",
+    "policy": "policies",
     "job": "jobs",
     "repository": "repository",
     "witness": "witness",

@@ -1,4 +1,4 @@
-"""Tags of snapshot groups, snapshots and volumes."""
+"""Tags of snapshot groups, snapshot policies, snapshots and volumes."""
 
 from sqlalchemy import ForeignKey, Index, String
 from sqlalchemy.orm import Mapped, mapped_column
@@ -16,5 +16,5 @@ class Tag(Base):
     key: Mapped[str] = mapped_column(String(36), primary_key=True)
     value: Mapped[str] = mapped_column(String(43))
     resource_type: Mapped[str] = mapped_column(String(16))
-    """``volume``, ``snapshot`` or ``snapshot_group``."""
+    """``volume``, ``snapshot``, ``snapshot_group`` or ``snapshot_policy``."""
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))

@@ -3,14 +3,12 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
 from onecut.db.moves import move
 from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
-from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine
 from onecut.jobs import queue
@@ -27,6 +25,7 @@ from onecut.jobs.snapshots import (
     facts,
     make_available,
     record_cut,
+    remove_groups,
 )
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
@@ -143,9 +142,7 @@ class DeleteSnapshotGroup(DeleteSnapshot):
     def finish(self, session: Session, order: Order) -> None:
         """Group and members are gone."""
         super().finish(session, order)
-        group_id = order.request["snapshot_group_id"]
-        session.execute(delete(Tag).where(Tag.resource_id == group_id))
-        session.execute(delete(SnapshotGroup).where(SnapshotGroup.id == group_id))
+        remove_groups(session, [order.request["snapshot_group_id"]])
 
     def fail(self, session: Session, order: Order, reason: str) -> None:
         """Group and members are still there, and may be deleted again."""

@@ -17,7 +17,17 @@ async def repeat(act: Callable[[], object], *, every_s: float = EVERY_S) -> None
     """Call *act* in a thread, at once and then after each pause; a database that refuses is asked again later."""
     while True:
         try:
-            await asyncio.to_thread(act)
+            await _in_thread(act)
         except OperationalError as error:
             log.warning("schedule_waits", error=str(error))
         await asyncio.sleep(every_s)
+
+
+async def _in_thread(act: Callable[[], object]) -> None:
+    """Call *act* in a thread. A cancellation waits for its end: the database is closed behind it, not under it."""
+    running = asyncio.ensure_future(asyncio.to_thread(act))
+    try:
+        await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise

@@ -16,7 +16,7 @@ from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.jobs import Job
 from onecut.db.moves import move
 from onecut.db.session import Database
-from onecut.db.snapshots import Snapshot
+from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.engine.port import Cut, Engine, ImageSource
@@ -258,7 +258,11 @@ class DeleteSnapshot:
 
 
 def remove(session: Session, snapshot_ids: Collection[str], clock: Clock) -> None:
-    """Remove snapshots, their tags and what is known of their archives; a chain goes with its last snapshot."""
+    """
+    Remove snapshots, their tags and what is known of their archives.
+
+    A chain goes with its last snapshot, and a group that a policy made with its last member: nobody else ends it.
+    """
     ours = Archive.snapshot_id.in_(snapshot_ids)
     for archive in session.scalars(select(Archive).where(ours).order_by(Archive.snapshot_id)):
         if archive.chain is not None:
@@ -266,11 +270,27 @@ def remove(session: Session, snapshot_ids: Collection[str], clock: Clock) -> Non
             archive.chain.updated_at = clock.now()
     session.flush()
     chain_ids = session.scalars(select(Archive.chain_id).where(ours, Archive.chain_id.is_not(None))).all()
+    group_ids = _automatic_groups(session, snapshot_ids)
     session.execute(delete(Tag).where(Tag.resource_id.in_(snapshot_ids)))
     session.execute(delete(Archive).where(ours))
     session.execute(delete(Snapshot).where(Snapshot.id.in_(snapshot_ids)))
     empty = ~exists().where(Archive.chain_id == SnapshotChain.id)
     session.execute(delete(SnapshotChain).where(SnapshotChain.id.in_(chain_ids), empty))
+    left = select(Snapshot.snapshot_group_id).where(Snapshot.snapshot_group_id.in_(group_ids))
+    remove_groups(session, set(group_ids) - set(session.scalars(left)))
+
+
+def _automatic_groups(session: Session, snapshot_ids: Collection[str]) -> Sequence[str]:
+    """Return the groups that policies made of snapshots, and hold them: two may lose their last members at once."""
+    theirs = select(Snapshot.snapshot_group_id).where(Snapshot.id.in_(snapshot_ids), Snapshot.snapshot_type == "auto")
+    groups = select(SnapshotGroup.id).where(SnapshotGroup.id.in_(theirs)).order_by(SnapshotGroup.id)
+    return session.scalars(groups.with_for_update()).all()
+
+
+def remove_groups(session: Session, group_ids: Collection[str]) -> None:
+    """Remove groups that have no members any more, and their tags."""
+    session.execute(delete(Tag).where(Tag.resource_id.in_(group_ids)))
+    session.execute(delete(SnapshotGroup).where(SnapshotGroup.id.in_(group_ids)))
 
 
 class RollBackSnapshot:

@@ -9,6 +9,7 @@ from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
 from onecut.db.moves import move
+from onecut.db.policies import PolicyVolume
 from onecut.db.session import Database
 from onecut.db.tags import Tag
 from onecut.db.volumes import Attachment, Volume
@@ -249,7 +250,12 @@ def _show_extended(session: Session, volume_id: str, size_gib: int, now: datetim
 
 def forget(session: Session, volume_ids: list[str]) -> None:
     """Remove the rows of volumes whose data is gone. Their snapshots stay."""
-    for model, column in ((Tag, Tag.resource_id), (Attachment, Attachment.volume_id), (Volume, Volume.id)):
+    for model, column in (
+        (Tag, Tag.resource_id),
+        (Attachment, Attachment.volume_id),
+        (PolicyVolume, PolicyVolume.volume_id),
+        (Volume, Volume.id),
+    ):
         session.execute(delete(model).where(column.in_(volume_ids)))
 
 

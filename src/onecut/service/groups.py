@@ -53,6 +53,10 @@ class NewGroup:
     incremental: bool = True
     enterprise_project_id: str = "0"
     tags: Mapping[str, str] = field(default_factory=dict)
+    retention_days: int | None = None
+    """Of the members: EVS has no retention for groups, so that only policies give one."""
+    snapshot_type: str = "user"
+    """Of the members."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +158,8 @@ def _write(
                 instant_access=wanted.instant_access,
                 incremental=wanted.incremental,
                 enterprise_project_id=wanted.enterprise_project_id,
+                retention_days=wanted.retention_days,
+                snapshot_type=wanted.snapshot_type,
             ),
             group.id,
             now,
@@ -183,7 +189,7 @@ def find(session: Session, project_id: str, group_id: str, *, lock: bool = False
     return group
 
 
-TAGGED: Final = tags.Tagged("snapshot_group", find, CHANGEABLE)
+TAGGED: Final = tags.TaggedInStates("snapshot_group", find, CHANGEABLE)
 """How tags are put on groups."""
 
 

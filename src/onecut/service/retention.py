@@ -5,14 +5,14 @@ from datetime import datetime, timedelta
 from typing import Final
 
 import structlog
-from sqlalchemy import or_, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from onecut.db.session import Database
-from onecut.db.snapshots import Snapshot
+from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import Refused
 from onecut.jobs import points, queue
-from onecut.service import snapshots
+from onecut.service import groups, snapshots
 
 log = structlog.get_logger()
 
@@ -25,29 +25,67 @@ def enforce(database: Database, now: datetime) -> int:
     Order everything that is due, and return how much that was.
 
     A snapshot is ordered to be deleted once: from then on it is `deleting`. What can't be done now, because a volume
-    is being made from it, say, is looked at again the next time.
+    is being made from it, say, is looked at again the next time. A group whose members are all due goes as a whole.
     """
     with database.reading() as session:
         due, switched = _due(session, now), _instant_due(session, now)
+        groups_due = _groups_due(session, now)
         stranded = points.volumes_with_needless(session)
-    ordered = sum([_delete(database, *snapshot, now) for snapshot in due])
+    ordered = sum([_delete_group(database, *group, now) for group in groups_due])
+    ordered += sum([_delete(database, *snapshot, now) for snapshot in due])
     ordered += sum([_switch_off(database, snapshot_id, now) for snapshot_id in switched])
     return ordered + sum([_release(database, volume_id, now) for volume_id in stranded])
 
 
 def _due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
+    """Return the snapshots that go alone: those in no group, and members of one that others stay in."""
     query = (
         select(Snapshot.project_id, Snapshot.id)
         .where(
             Snapshot.retention_at <= now,
-            or_(
-                Snapshot.status.in_(("available", "error")),
-                (Snapshot.status == "error_deleting") & (Snapshot.updated_at <= now - RETRY_AFTER),
-            ),
+            _may_go(Snapshot, now),
+            or_(Snapshot.snapshot_group_id.is_(None), _has_member_that_stays(now)),
         )
         .order_by(Snapshot.retention_at, Snapshot.id)
     )
     return [(project_id, snapshot_id) for project_id, snapshot_id in session.execute(query)]
+
+
+def _groups_due(session: Session, now: datetime) -> Sequence[tuple[str, str]]:
+    """Return the groups none of whose members stays."""
+    query = (
+        select(SnapshotGroup.project_id, SnapshotGroup.id)
+        .join(Snapshot, Snapshot.snapshot_group_id == SnapshotGroup.id)
+        .where(Snapshot.retention_at <= now, _may_go(SnapshotGroup, now), ~_has_member_that_stays(now))
+        .distinct()
+        .order_by(SnapshotGroup.id)
+    )
+    return [(project_id, group_id) for project_id, group_id in session.execute(query)]
+
+
+def _may_go(model: type[Snapshot | SnapshotGroup], now: datetime) -> ColumnElement[bool]:
+    return or_(
+        model.status.in_(("available", "error")),
+        (model.status == "error_deleting") & (model.updated_at <= now - RETRY_AFTER),
+    )
+
+
+def _has_member_that_stays(now: datetime) -> ColumnElement[bool]:
+    """Say of a snapshot that another member of its group is not due yet, or never."""
+    member = aliased(Snapshot)
+    stays = or_(member.retention_at.is_(None), member.retention_at > now)
+    return select(member.id).where(member.snapshot_group_id == Snapshot.snapshot_group_id, stays).exists()
+
+
+def _delete_group(database: Database, project_id: str, group_id: str, now: datetime) -> bool:
+    try:
+        with database.writing() as session:
+            groups.order_deletion(session, project_id, group_id, now)
+    except Refused as refused:
+        log.info("retention_waits", snapshot_group_id=group_id, reason=refused.message)
+        return False
+    log.info("retention_passed", snapshot_group_id=group_id)
+    return True
 
 
 def _delete(database: Database, project_id: str, snapshot_id: str, now: datetime) -> bool:

@@ -66,6 +66,8 @@ class NewSnapshot:
     enterprise_project_id: str = "0"
     tags: Mapping[str, str] = field(default_factory=dict)
     retention_days: int | None = None
+    snapshot_type: str = "user"
+    """``auto`` for one that a policy takes."""
 
 
 @dataclass(frozen=True)
@@ -127,7 +129,7 @@ def row(volume: Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now:
         instant_access=wanted.instant_access,
         instant_access_at_creation=wanted.instant_access,
         incremental=wanted.incremental,
-        snapshot_type="user",
+        snapshot_type=wanted.snapshot_type,
         enterprise_project_id=wanted.enterprise_project_id,
         retention_at=retention_at,
         instant_access_retention_at=retention_at if wanted.instant_access else None,
@@ -213,7 +215,7 @@ def find(session: Session, project_id: str, snapshot_id: str, *, lock: bool = Fa
     return snapshot
 
 
-TAGGED: Final = tags.Tagged("snapshot", find, CHANGEABLE)
+TAGGED: Final = tags.TaggedInStates("snapshot", find, CHANGEABLE)
 """How tags are put on snapshots."""
 
 

@@ -7,14 +7,16 @@ from typing import Generic, Literal, TypeVar
 from sqlalchemy import ColumnElement, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from onecut.db.policies import SnapshotPolicy
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, WrongState
 
-ResourceType = Literal["volume", "snapshot", "snapshot_group"]
+ResourceType = Literal["volume", "snapshot", "snapshot_group", "snapshot_policy"]
 
-Resource = TypeVar("Resource", Volume, Snapshot, SnapshotGroup)
+Resource = TypeVar("Resource", Volume, Snapshot, SnapshotGroup, SnapshotPolicy)
+Stateful = TypeVar("Stateful", Volume, Snapshot, SnapshotGroup)
 
 TAGS_MAX = 20
 """Tags of one resource (the sources name 10 and 20; Onecut allows 20)."""
@@ -22,13 +24,11 @@ TAGS_MAX = 20
 
 @dataclass(frozen=True)
 class Tagged(Generic[Resource]):
-    """A noun that has tags: how one of its resources is found, and when its tags may change."""
+    """A noun that has tags, and how one of its resources is found."""
 
     resource_type: ResourceType
     find: Callable[..., Resource]
     """Return a resource by session, project and id, locked with ``lock=True``, or raise `NotFound`."""
-    changeable_in: frozenset[str]
-    """States in which what its owner may write on it, tags among it, may change."""
 
     def changeable(self, session: Session, project_id: str, resource_id: str) -> Resource:
         """
@@ -36,13 +36,8 @@ class Tagged(Generic[Resource]):
 
         Raises:
             NotFound: There is none of that id in this project.
-            WrongState: It is in none of the states in `changeable_in`.
         """
-        resource = self.find(session, project_id, resource_id, lock=True)
-        if resource.status not in self.changeable_in:
-            noun = self.resource_type.replace("_", " ")
-            raise WrongState(noun, resource.id, resource.status, self.changeable_in)
-        return resource
+        return self.find(session, project_id, resource_id, lock=True)
 
     def of(self, session: Session, project_id: str, resource_id: str) -> dict[str, str]:
         """Return the tags of a resource of the project; raises `NotFound`."""
@@ -69,6 +64,28 @@ class Tagged(Generic[Resource]):
         for key, value in rows:
             values.setdefault(key, []).append(value)
         return values
+
+
+@dataclass(frozen=True)
+class TaggedInStates(Tagged[Stateful]):
+    """The same for a noun with states, in some of which nothing may be changed."""
+
+    changeable_in: frozenset[str]
+    """States in which what its owner may write on it, tags among it, may change."""
+
+    def changeable(self, session: Session, project_id: str, resource_id: str) -> Stateful:
+        """
+        Return a resource that nobody else changes before the transaction ends.
+
+        Raises:
+            NotFound: There is none of that id in this project.
+            WrongState: It is in none of the states in `changeable_in`.
+        """
+        resource = self.find(session, project_id, resource_id, lock=True)
+        if resource.status not in self.changeable_in:
+            noun = self.resource_type.replace("_", " ")
+            raise WrongState(noun, resource.id, resource.status, self.changeable_in)
+        return resource
 
 
 def of(session: Session, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:

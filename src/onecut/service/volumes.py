@@ -233,7 +233,7 @@ def refuse_twice(field_name: str, volume_ids: Sequence[str]) -> None:
         seen.add(volume_id)
 
 
-TAGGED: Final = tags.Tagged("volume", find, TAGS_CHANGEABLE)
+TAGGED: Final = tags.TaggedInStates("volume", find, TAGS_CHANGEABLE)
 """How tags are put on volumes."""
 
 

@@ -3,7 +3,19 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from onecut.db import archives, client_tokens, identity, images, jobs, layers, servers, snapshots, tags, volumes  # noqa: F401 - fills the metadata
+from onecut.db import (  # noqa: F401 - fills the metadata
+    archives,
+    client_tokens,
+    identity,
+    images,
+    jobs,
+    layers,
+    policies,
+    servers,
+    snapshots,
+    tags,
+    volumes,
+)
 from onecut.db.schema import Base
 
 
