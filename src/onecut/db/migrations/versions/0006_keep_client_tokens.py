@@ -9,8 +9,8 @@ from alembic import op
 
 import onecut.db.schema
 
-revision = "0007"
-down_revision = "0004"
+revision = "0006"
+down_revision = "0005"
 branch_labels = None
 depends_on = None
 
