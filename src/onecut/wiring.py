@@ -53,7 +53,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import identity, retention, volumes
+from onecut.service import identity, quotas, recycle_bin, retention, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -108,6 +108,7 @@ class Onecut:
         with _data_folder(self.settings.data), _listening(self.settings) as listener, self._database() as database:
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
+            self._set_default_quotas(database)
             app.state.repository = await asyncio.to_thread(_open_repository, self.settings, database)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
@@ -161,6 +162,19 @@ class Onecut:
         app.state.registry.register(StateCounts(database))
         return app
 
+    def _set_default_quotas(self, database: Database) -> None:
+        settings = self.settings
+        with database.writing() as session:
+            quotas.set_defaults(
+                session,
+                {
+                    "volumes": settings.quota_volumes,
+                    "gigabytes": settings.quota_gigabytes,
+                    "per_volume_gigabytes": settings.quota_per_volume_gigabytes,
+                    "snapshots": settings.quota_snapshots,
+                },
+            )
+
     def _make_first_account(self, database: Database, secrets: ServiceKey, passwords: Passwords) -> None:
         """Make the first account when there is none; its credentials are on disk before it is in the database."""
         with database.writing() as session:
@@ -207,6 +221,7 @@ class Onecut:
         tasks = [
             asyncio.create_task(worker.run(), name="worker"),
             asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
+            asyncio.create_task(repeat(lambda: recycle_bin.empty(database, self.clock.now())), name="recycle bin"),
             asyncio.create_task(
                 archiving.upkeep.collect_for_ever(
                     every_s=self.settings.collect_every_s, grace=timedelta(seconds=self.settings.collect_grace_s)

@@ -169,9 +169,14 @@ async def project_caller(project_id: str, request: Request) -> Caller:
     if not _PROJECT_ID.fullmatch(project_id):
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
     caller = current_caller(request)
-    if project_id not in caller.project_ids:
-        raise BadRequest("project_id: is not the project that this request may use", code="Common.0018")
+    refuse_other_projects(caller, project_id, field="project_id")
     return caller
+
+
+def refuse_other_projects(caller: Caller, project_id: str, *, field: str) -> None:
+    """Refuse a project that the request may not use, in the same words whosever it is (Common.0018)."""
+    if project_id not in caller.project_ids:
+        raise BadRequest(f"{field}: is not the project that this request may use", code="Common.0018")
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]

@@ -185,11 +185,14 @@ class ExtendVolume:
         """Show the new size."""
         volume_id = order.request["volume_id"]
         move(session, Volume, [volume_id], to="available", now=self._clock.now(), only_from={"extending"})
-        session.get_one(Volume, volume_id).size_gib = order.request["size_gib"]
+        volume = session.get_one(Volume, volume_id)
+        volume.size_gib, volume.growth_gib = order.request["size_gib"], 0
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again."""
-        move(session, Volume, [order.request["volume_id"]], to="error_extending", now=self._clock.now())
+        volume_id = order.request["volume_id"]
+        move(session, Volume, [volume_id], to="error_extending", now=self._clock.now())
+        session.get_one(Volume, volume_id).growth_gib = 0
 
 
 def forget(session: Session, volume_ids: list[str]) -> None:

@@ -7,6 +7,7 @@ from sqlalchemy import ColumnElement, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.tags import Tag
+from onecut.db.volumes import Volume
 from onecut.errors import BadRequest
 
 ResourceType = Literal["volume", "snapshot", "snapshot_group"]
@@ -47,11 +48,16 @@ def remove_all(session: Session, resource_ids: Collection[str]) -> None:
 
 
 def list_all(session: Session, project_id: str, resource_type: ResourceType) -> dict[str, list[str]]:
-    """Return each key in use by a project's resources of one type, with its distinct values."""
+    """Return each key in use by a project's resources of one type, with its distinct values; none in the bin."""
     values: dict[str, list[str]] = {}
+    binned = select(Volume.id).where(Volume.project_id == project_id, Volume.pre_deleted_at.is_not(None))
     rows = session.execute(
         select(Tag.key, Tag.value)
-        .where(Tag.project_id == project_id, Tag.resource_type == resource_type)
+        .where(
+            Tag.project_id == project_id,
+            Tag.resource_type == resource_type,
+            Tag.resource_id.not_in(binned),
+        )
         .distinct()
         .order_by(Tag.key, Tag.value)
     )

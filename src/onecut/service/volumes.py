@@ -6,7 +6,7 @@ A change writes the new state and the job in the caller's transaction; nothing i
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
@@ -19,11 +19,11 @@ from onecut.db.moves import move
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
-from onecut.jobs import queue
+from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, tags
+from onecut.service import attachments, catalog, listing, quotas, recycle_policy, tags
 from onecut.service.listing import Page
-from onecut.states import VOLUME_MOVES
+from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
 """Metadata that a volume made from a snapshot has from its source."""
@@ -44,7 +44,7 @@ SEARCHABLE: Final = re.compile(r'[^"\\\x00-\x1f]*')
 """Metadata keys that a JSON path can name: it has no way to write the characters that JSON escapes."""
 
 STATES: Final = frozenset(VOLUME_MOVES) | {
-    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
+    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "retyping",
 }  # fmt: skip
 """Every state that EVS documents; a volume of Onecut never has the latter ones."""
 
@@ -117,6 +117,7 @@ def create(
             unlike the snapshot's, EVS.2131 and EVS.2134 server.
         NotFound: The snapshot does not exist.
         WrongState: The snapshot is not `available` (EVS.2043).
+        BadRequest: The project's quotas have no room for them; see `quotas.check_volumes`.
     """
     catalog.check_zone(order.availability_zone, zones)
     catalog.check_type(order.volume_type, iops=order.iops, throughput_mib=order.throughput_mib)
@@ -158,7 +159,8 @@ def order_volumes(
     be used at the same moment, or none ever.
 
     Raises:
-        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134).
+        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134), or the
+            project's quotas have no room for the volumes; see `quotas.check_volumes`.
     """
     volumes = [_row(project_id, order, now) for order in orders]
     session.add_all(volumes)
@@ -170,6 +172,7 @@ def order_volumes(
     if server_id is not None:
         places = attachments.place_new(session, project_id, server_id, volumes, now)
         request["attachment_ids"] = [place.id for place in places]
+    quotas.check_volumes(session, project_id, volumes)
     job = JobOrder(project_id, "createVolume", request, job_entities(volumes[0]))
     if len(volumes) > 1:
         sub_jobs = [SubJob("createVolume", job_entities(volume)) for volume in volumes]
@@ -187,18 +190,25 @@ def job_entities(volume: Volume) -> dict[str, str | int]:
     }
 
 
-def find(session: Session, project_id: str, volume_id: str, *, lock: bool = False) -> Volume:
+def find(session: Session, project_id: str, volume_id: str, *, lock: bool = False, in_bin: bool = False) -> Volume:
     """
     Return a volume of the project; with *lock* nobody else changes it before the transaction ends.
+
+    A volume is either in the recycle bin or not, and *in_bin* says where it is looked for.
 
     Raises:
         NotFound: There is none of that id in this project.
     """
-    query = select(Volume).where(Volume.id == volume_id, Volume.project_id == project_id)
+    query = select(Volume).where(Volume.id == volume_id, *_place(project_id, in_bin=in_bin))
     volume = session.scalar(query.with_for_update(of=Volume) if lock else query)
     if volume is None:
         raise NotFound("volume", volume_id)
     return volume
+
+
+def _place(project_id: str, *, in_bin: bool) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    binned = Volume.pre_deleted_at.is_not(None)
+    return Volume.project_id == project_id, binned if in_bin else ~binned
 
 
 @dataclass(frozen=True)
@@ -212,9 +222,17 @@ class Listed:
     """Whether there is a page behind this one."""
 
 
-def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Page, *, zones: Sequence[str]) -> Listed:
+def list_page(
+    session: Session,
+    project_id: str,
+    wanted: VolumeFilter,
+    page: Page,
+    *,
+    zones: Sequence[str],
+    in_bin: bool = False,
+) -> Listed:
     """
-    Return one page of the project's volumes that pass a filter.
+    Return one page of the project's volumes that pass a filter: those in the recycle bin, or all others.
 
     Raises:
         BadRequest: No volume ever has that state (EVS.1031), there is no such zone (EVS.1041), a metadata filter
@@ -224,7 +242,7 @@ def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Pag
         raise BadRequest(f"status: {wanted.status!r} is no state of a volume", code="EVS.1031")
     if wanted.availability_zone is not None:
         catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
-    query = select(Volume).where(Volume.project_id == project_id, *_conditions(wanted))
+    query = select(Volume).where(*_place(project_id, in_bin=in_bin), *_conditions(wanted))
     total = session.scalar(select(func.count()).select_from(query.with_only_columns(Volume.id).subquery()))
     one_more = replace(page, limit=page.limit + 1)
     found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
@@ -254,7 +272,9 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
     """
     Order the deletion of a volume, and return the job's id. Its snapshots stay.
 
-    A volume whose data can't be opened is deleted with its attachments: there is nothing left to detach from.
+    With the recycle bin on a volume that is `available` goes there at once, and the job has succeeded already. One
+    in an error state does not: nobody could promise that it comes back `available`. A volume whose data can't be
+    opened is deleted with its attachments: there is nothing left to detach from.
 
     Raises:
         NotFound: There is no such volume.
@@ -262,10 +282,37 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         SnapshotInCreation: A snapshot of it is being created.
     """
     volume = find(session, project_id, volume_id, lock=True)
-    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
+    policy = recycle_policy.show(session, project_id)
+    if volume.status != "available" or not policy.takes(volume, now):
+        return order_destruction(session, volume, now, only_from=VOLUME_DELETABLE)
     refuse_while_snapshot_is_created(session, volume.id)
-    order = JobOrder(project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
-    return queue.add(session, order, now)
+    recycle_bin.put_in(session, [volume.id], now, keep_days=policy.keep_days)
+    job_id = queue.add(session, _deletion(volume), now)
+    queue.begin(session, job_id, "recycle", now)
+    queue.finish(session, job_id, now)
+    return job_id
+
+
+def order_destruction(session: Session, volume: Volume, now: datetime, *, only_from: Collection[str]) -> str:
+    """
+    Order that a volume, which the transaction holds, end with its data, and return the job's id.
+
+    Raises:
+        WrongState: It is in none of the states *only_from* (EVS.1046).
+        SnapshotInCreation: A snapshot of it is being created.
+    """
+    move(session, Volume, [volume.id], to="deleting", now=now, only_from=only_from, code="EVS.1046")
+    refuse_while_snapshot_is_created(session, volume.id)
+    return queue.add(session, _deletion(volume), now)
+
+
+def _deletion(volume: Volume) -> JobOrder:
+    return JobOrder(volume.project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
+
+
+def state_at_rest(volume: Volume) -> str:
+    """Return the state of a detached volume that comes back from where nothing was done with it."""
+    return "available" if volume.fault is None else "error"
 
 
 def refuse_while_snapshot_is_created(session: Session, volume_id: str) -> None:
@@ -284,7 +331,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
     Raises:
         NotFound: There is no such volume.
         WrongState: It is attached, or something is being done with it (EVS.1064).
-        BadRequest: The size is not larger, or too large (EVS.1015).
+        BadRequest: The size is not larger, or too large (EVS.1015), or more than the project's quotas have room for
+            (EVS.1042).
     """
     volume = find(session, project_id, volume_id, lock=True)
     move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1064")
@@ -293,6 +341,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
         )
     catalog.check_size("new_size", size_gib, code="EVS.1015")
+    volume.growth_gib = size_gib - volume.size_gib
+    quotas.check_volumes(session, project_id, [volume])
     request = {"volume_id": volume.id, "size_gib": size_gib}
     entities = job_entities(volume) | {"size": size_gib}
     return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
@@ -303,8 +353,12 @@ def mark_unusable(session: Session, faults: Mapping[str, str], now: datetime) ->
     Show which volumes can't be opened, after the engine's start.
 
     A volume that is at rest and named in *faults* (with a sentence each) goes to `error`; one that had gone there
-    for that reason, and is no longer named, is usable again. A volume that a job works on is left to the job.
+    for that reason, and is no longer named, is usable again. A volume that a job works on is left to the job; of one
+    that is set aside it is noted, and shows when it comes back.
     """
+    aside = Volume.status.in_(VOLUME_ASIDE)
+    for volume in session.scalars(select(Volume).where(aside).with_for_update(of=Volume)):
+        volume.fault = faults.get(volume.id)
     at_rest = Volume.status.in_(("available", "in-use"))
     for volume in session.scalars(select(Volume).where(at_rest, Volume.id.in_(faults)).with_for_update(of=Volume)):
         move(session, Volume, [volume.id], to="error", now=now)

@@ -3,7 +3,20 @@
 from alembic import context
 from sqlalchemy import Connection, create_engine
 
-from onecut.db import archives, identity, images, jobs, layers, servers, snapshots, tags, volumes  # noqa: F401 - fills the metadata
+from onecut.db import (  # noqa: F401 - fills the metadata
+    archives,
+    identity,
+    images,
+    jobs,
+    layers,
+    quotas,
+    recycle_bin,
+    servers,
+    snapshots,
+    tags,
+    transfers,
+    volumes,
+)
 from onecut.db.schema import Base
 
 
