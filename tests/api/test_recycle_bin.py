@@ -106,19 +106,16 @@ class TestPolicy:
         site.call("PUT", f"{BIN}/policy", 204, json={"threshold_time": 1})
         assert site.call("GET", f"{BIN}/policy", 200) == {"switch": True, "threshold_time": 1, "keep_time": 365}
 
-    @pytest.mark.parametrize(
-        ("body", "words"),
-        [
+    def test_days_out_of_their_limits_are_refused(self, site: Site) -> None:
+        """400 EVS.5400 with field, limit and value; the policy stays as it was."""
+        for body, words in (
             ({"threshold_time": 0}, "threshold_time: input should be greater than or equal to 1; got 0"),
             ({"threshold_time": 1001}, "threshold_time: input should be less than or equal to 1000; got 1001"),
             ({"keep_time": 0}, "keep_time: input should be greater than or equal to 1; got 0"),
             ({"keep_time": 366}, "keep_time: input should be less than or equal to 365; got 366"),
             ({"switch": "true"}, "switch: input should be a valid boolean; got 'true'"),
-        ],
-    )
-    def test_days_out_of_their_limits_are_refused(self, site: Site, body: dict[str, Any], words: str) -> None:
-        """400 EVS.5400 with field, limit and value; the policy stays as it was."""
-        assert words in refused(site, "PUT", f"{BIN}/policy", 400, "EVS.5400", json={"switch": True} | body)
+        ):
+            assert words in refused(site, "PUT", f"{BIN}/policy", 400, "EVS.5400", json={"switch": True} | body)
         assert site.call("GET", f"{BIN}/policy", 200) == {"switch": False, "threshold_time": 7, "keep_time": 7}
 
     def test_each_project_has_its_own(self, site: Site) -> None:
@@ -156,43 +153,31 @@ class TestDeletion:
         delete_volumes(site, [old])
         assert bin_ids(site) == [old]
 
-    @pytest.mark.parametrize("what", ["attach", "cut", "single", "rollback", "extend", "delete", "rename"])
-    def test_what_is_in_the_bin_is_as_unknown_as_what_never_was(
-        self, site: Site, clock: JumpingClock, what: str
-    ) -> None:
-        """Every call answers for it as for an id that nobody ever had."""
+    def test_what_is_in_the_bin_is_as_unknown_as_what_never_was(self, site: Site, clock: JumpingClock) -> None:
+        """Every call answers for it as for an id that nobody ever had; a rollback, as after a deletion."""
         server_id = new_server(site)
         [gone] = old_volumes(site, clock)
         snapshot_id = take_single(site, gone)
         delete_volumes(site, [gone])
-        calls: dict[str, Any] = {
-            "attach": lambda volume_id: (
-                "POST",
-                f"/v1/{{p}}/cloudservers/{server_id}/attachvolume",
-                {"volumeAttachment": {"volumeId": volume_id}},
-            ),
-            "cut": lambda volume_id: (
-                "POST", "/v5/{p}/snapshot-groups", {"snapshot_group": {"volume_ids": [volume_id]}},
-            ),
-            "single": lambda volume_id: ("POST", "/v5/{p}/snapshots", {"snapshot": {"volume_id": volume_id}}),
-            "extend": lambda volume_id: (
-                "POST", f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action", {"os-extend": {"new_size": 20}},
-            ),
-            "delete": lambda volume_id: ("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_id}", None),
-            "rename": lambda volume_id: (
-                "PUT", f"/v2/{{p}}/cloudvolumes/{volume_id}", {"volume": {"name": "new"}},
-            ),
-        }  # fmt: skip
-        if what == "rollback":
-            path = f"/v5/{{p}}/snapshots/{snapshot_id}/rollback"
-            message = refused(site, "POST", path, 400, "EVS.5400", json={"rollback": {"volume_id": gone}})
-            assert message == f"volume {gone}, the source of snapshot {snapshot_id}, was deleted"
-        else:
-            answers = []
-            for volume_id in (gone, UNKNOWN):
-                method, path, body = calls[what](volume_id)
-                answers.append(refused(site, method, path, 404, "EVS.5404", json=body).replace(volume_id, ""))
-            assert answers[0] == answers[1]
+
+        def answers(volume_id: str) -> list[str]:
+            calls: list[tuple[str, str, Any]] = [
+                ("POST", f"/v1/{{p}}/cloudservers/{server_id}/attachvolume",
+                 {"volumeAttachment": {"volumeId": volume_id}}),
+                ("POST", "/v5/{p}/snapshot-groups", {"snapshot_group": {"volume_ids": [volume_id]}}),
+                ("POST", "/v5/{p}/snapshots", {"snapshot": {"volume_id": volume_id}}),
+                ("POST", f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action", {"os-extend": {"new_size": 20}}),
+                ("PUT", f"/v2/{{p}}/cloudvolumes/{volume_id}", {"volume": {"name": "new"}}),
+                ("POST", "/v2/{p}/os-volume-transfer", {"transfer": {"volume_id": volume_id}}),
+                ("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_id}", None),
+            ]  # fmt: skip
+            messages = [refused(site, method, path, 404, "EVS.5404", json=body) for method, path, body in calls]
+            return [message.replace(volume_id, "") for message in messages]
+
+        assert answers(gone) == answers(UNKNOWN)
+        path = f"/v5/{{p}}/snapshots/{snapshot_id}/rollback"
+        message = refused(site, "POST", path, 400, "EVS.5400", json={"rollback": {"volume_id": gone}})
+        assert message == f"volume {gone}, the source of snapshot {snapshot_id}, was deleted"
         assert bin_ids(site) == [gone]
 
     def test_its_snapshots_stay_of_use(self, site: Site, clock: JumpingClock) -> None:
@@ -237,18 +222,16 @@ class TestList:
         assert len(bin_ids(site, availability_zone="az1", service_type="EVS")) == 3
         assert bin_ids(site, service_type="DSS") == []
 
-    @pytest.mark.parametrize(
-        ("query", "code", "words"),
-        [
+    def test_a_wrong_filter_is_refused(self, site: Site) -> None:
+        """As in the list of volumes."""
+        wrong: list[tuple[dict[str, Any], str, str]] = [
             ({"limit": 0}, "EVS.1023", "limit"),
             ({"status": "lost"}, "EVS.1031", "'lost' is no state"),
             ({"availability_zone": "az9"}, "EVS.1041", "'az9' is not one of az1"),
             ({"name": "x" * 65}, "EVS.5400", "at most 64 characters"),
-        ],
-    )
-    def test_a_wrong_filter_is_refused(self, site: Site, query: dict[str, Any], code: str, words: str) -> None:
-        """As in the list of volumes."""
-        assert words in refused(site, "GET", f"{BIN}/detail", 400, code, params=query)
+        ]
+        for query, code, words in wrong:
+            assert words in refused(site, "GET", f"{BIN}/detail", 400, code, params=query)
 
 
 class TestEnd:
@@ -297,19 +280,17 @@ class TestEnd:
         attach(site, gone, new_server(site))
         detach(site, gone)
 
-    @pytest.mark.parametrize(("method", "path"), [("GET", ""), ("DELETE", ""), ("POST", "/revert")])
-    def test_a_foreign_volume_is_as_unknown_as_one_that_never_was(
-        self, site: Site, clock: JumpingClock, method: str, path: str
-    ) -> None:
+    def test_a_foreign_volume_is_as_unknown_as_one_that_never_was(self, site: Site, clock: JumpingClock) -> None:
         """404 in the same words; ours stays in the bin."""
         [ours] = old_volumes(site, clock)
         delete_volumes(site, [ours])
         other = site.second_tenant()
-        answers = [
-            other.call(method, f"{BIN}/{volume_id}{path}", 404)["error"]["message"].replace(volume_id, "")
-            for volume_id in (ours, UNKNOWN)
-        ]
-        assert answers[0] == answers[1]
+        for method, path in (("GET", ""), ("DELETE", ""), ("POST", "/revert")):
+            answers = [
+                other.call(method, f"{BIN}/{volume_id}{path}", 404)["error"]["message"].replace(volume_id, "")
+                for volume_id in (ours, UNKNOWN)
+            ]
+            assert answers[0] == answers[1]
         assert other.call("GET", f"{BIN}/detail", 200) == {"count": 0, "volumes": []}
         assert bin_ids(site) == [ours]
 
