@@ -175,7 +175,10 @@ class TestRefusals:
     def test_a_limit_below_what_is_there_takes_nothing_away(self, site: Site) -> None:
         """Volumes stay and are deleted as ever; what does not grow is not refused."""
         volume_ids = new_volumes(site, 2)
-        limit(site, volumes=1, gigabytes=0)
+        limit(site, volumes=1)
+        extend = f"/v2.1/{{p}}/cloudvolumes/{volume_ids[1]}/action"
+        site.done(site.call("POST", extend, 202, json={"os-extend": {"new_size": 11}}))
+        limit(site, gigabytes=0)
         take_group(site, volume_ids)
         site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_ids[0]}", 200))
         refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order(site))

@@ -77,9 +77,9 @@ def set_limit(session: Session, project_id: str, resource: str, limit: int | Non
         session.delete(known)
 
 
-def check_volumes(session: Session, project_id: str, grown: Sequence[Volume]) -> None:
+def check_volumes(session: Session, project_id: str, grown: Sequence[Volume], *, new: bool = True) -> None:
     """
-    Refuse volumes, new or larger ones that the transaction has written already, beyond the project's quotas.
+    Refuse volumes, *new* ones or larger ones, that the transaction has written already, beyond the project's quotas.
 
     Raises:
         BadRequest: Too many volumes (EVS.1034), or too many GiB in all or for one volume (EVS.1042).
@@ -90,7 +90,7 @@ def check_volumes(session: Session, project_id: str, grown: Sequence[Volume]) ->
     volume_types = sorted({volume.volume_type for volume in grown})
     concerned = [
         resource
-        for kind in ("volumes", "gigabytes")
+        for kind in (("volumes", "gigabytes") if new else ("gigabytes",))
         for resource in (kind, *(f"{kind}_{name}" for name in volume_types))
         if resource in finite
     ]
@@ -124,9 +124,11 @@ def check_snapshots(session: Session, project_id: str, volume_types: Collection[
         return
     hold(session, project_id)
     for resource, conditions in concerned.items():
-        # One row more than the limit decides it; a project may have millions.
-        rows = select(Snapshot.project_id).where(*conditions).limit(finite[resource] + 1)
-        _compare(resource, session.scalar(select(func.count()).select_from(rows.subquery())) or 0, finite)
+        # Whether there is one behind the limit's last is quicker to tell than how many there are: a project may have
+        # a million, which takes some 50 ms over the index. It is no more than the limit that is looked through.
+        behind = select(Snapshot.project_id).where(*conditions).offset(finite[resource]).limit(1)
+        if session.scalar(behind) is not None:
+            raise QuotaExceeded(_sentence(resource, finite[resource]))
 
 
 def _finite(session: Session, project_id: str) -> dict[str, int]:
@@ -137,10 +139,12 @@ def _compare(resource: str, used: int, finite: Mapping[str, int]) -> None:
     limit = finite.get(resource)
     if limit is None or used <= limit:
         return
-    message = f"{resource}: the project's quota is {limit}, which this request would exceed"
-    if resource.startswith("snapshots"):
-        raise QuotaExceeded(message)
-    raise BadRequest(message, code="EVS.1034" if resource.startswith("volumes") else "EVS.1042")
+    code = "EVS.1034" if resource.startswith("volumes") else "EVS.1042"
+    raise BadRequest(_sentence(resource, limit), code=code)
+
+
+def _sentence(resource: str, limit: int) -> str:
+    return f"{resource}: the project's quota is {limit}, which this request would exceed"
 
 
 def show(session: Session, project_id: str) -> dict[str, Quota]:

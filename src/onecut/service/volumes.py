@@ -342,7 +342,7 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
         )
     catalog.check_size("new_size", size_gib, code="EVS.1015")
     volume.growth_gib = size_gib - volume.size_gib
-    quotas.check_volumes(session, project_id, [volume])
+    quotas.check_volumes(session, project_id, [volume], new=False)
     request = {"volume_id": volume.id, "size_gib": size_gib}
     entities = job_entities(volume) | {"size": size_gib}
     return queue.add(session, JobOrder(project_id, "extendVolume", request, entities), now)
