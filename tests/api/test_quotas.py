@@ -45,7 +45,7 @@ def refused(site: Site, method: str, path: str, status: int, code: str, **option
     return str(error["message"])
 
 
-def order(site: Site, **fields: Any) -> dict[str, Any]:
+def order(**fields: Any) -> dict[str, Any]:
     return {"volume": {"availability_zone": "az1", "volume_type": "SSD", "size": 10} | fields}
 
 
@@ -111,7 +111,7 @@ class TestShow:
             (0, 1),
             (0, 10),
         ]
-        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order(site))
+        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order())
         site.call("POST", f"/v3/{{p}}/recycle-bin-volumes/{volume_id}/revert", 204)
         assert used(site, "volumes", "gigabytes") == [(1, 0), (10, 0)]
         site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_id}", 200))
@@ -132,7 +132,7 @@ class TestRefusals:
             ({"volume_type": "SAS", "count": 2}, "EVS.1034", "volumes_SAS: the project's quota is 1"),
             ({"volume_type": "ESSD", "size": 26}, "EVS.1042", "gigabytes_ESSD: the project's quota is 25"),
         ):
-            message = refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, code, json=order(site, **fields))
+            message = refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, code, json=order(**fields))
             assert message == f"{words}, which this request would exceed"
         assert used(site, "volumes", "gigabytes") == [(1, 0), (10, 0)]
         assert site.call("GET", "/v2/{p}/cloudvolumes/detail", 200)["count"] == 1
@@ -181,7 +181,7 @@ class TestRefusals:
         limit(site, gigabytes=0)
         take_group(site, volume_ids)
         site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_ids[0]}", 200))
-        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order(site))
+        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order())
 
     def test_a_neighbour_does_not_count(self, site: Site) -> None:
         """Limits and use are those of one project."""
@@ -227,10 +227,10 @@ class TestManyAtOnce:
             answer = site.client.post(path.replace("{p}", site.project_id), json=body)
             answers.append((answer.status_code, answer.json().get("error", {}).get("code", "")))
 
-        creations = [lambda: post("/v2.1/{p}/cloudvolumes", order(site))] * CALLERS
+        creations = [lambda: post("/v2.1/{p}/cloudvolumes", order())] * CALLERS
         groups = [lambda: post(f"/v5/{{p}}/snapshot-groups/{group_id}/volumes", {"volumes": {}})] * 2
         extensions = [
-            lambda volume_id=volume_id: post(  # type: ignore[misc]
+            lambda volume_id=volume_id: post(
                 f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action", {"os-extend": {"new_size": 25}}
             )
             for volume_id in volume_ids
@@ -258,8 +258,8 @@ class TestManyAtOnce:
             statuses.append(site.client.post(f"/v5/{site.project_id}/snapshot-groups", json=body).status_code)
 
         all_at_once(
-            *(lambda volume_id=volume_id: single(volume_id) for volume_id in volume_ids[:6]),  # type: ignore[misc]
-            *(lambda at=at: pair(volume_ids[at : at + 2]) for at in range(6, CALLERS, 2)),  # type: ignore[misc]
+            *(lambda volume_id=volume_id: single(volume_id) for volume_id in volume_ids[:6]),
+            *(lambda at=at: pair(volume_ids[at : at + 2]) for at in range(6, CALLERS, 2)),
         )
 
         assert set(statuses) == {202, 413}
@@ -271,7 +271,7 @@ def test_the_settings_are_the_limits_of_every_project(tmp_path: Path) -> None:
     """Another start with other settings changes them; a project's own limit stays."""
     with running_site(tmp_path, quota_volumes=1, quota_snapshots=0) as site:
         [volume_id] = new_volumes(site, 1)
-        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order(site))
+        refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.1034", json=order())
         body = {"snapshot": {"volume_id": volume_id}}
         refused(site, "POST", "/v5/{p}/snapshots", 413, "EVS.5413", json=body)
         limit(site, snapshots=7)

@@ -57,7 +57,7 @@ def delete_old_volume(site: Site, client: evs.EvsClient) -> str:
 
 
 class TestRecycleBin:
-    def test_policy(self, site: Site, client: evs.EvsClient) -> None:
+    def test_policy(self, client: evs.EvsClient) -> None:
         """`update_recycle_policy` changes what `show_recycle_policy` tells."""
         for switch, days in ((True, 9), (False, 7)):
             policy = evs.ModifyRecycleBinPolicyRequestBody(switch=switch, threshold_time=days, keep_time=days + 1)
