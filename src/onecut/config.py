@@ -74,6 +74,20 @@ class Settings(BaseSettings):
     verify_share: float = Field(
         default=0.02, ge=0, le=1, description="Share of the chunks that a verification reads, chosen anew each time."
     )
+    quota_volumes: int = Field(
+        default=10_000, ge=-1, description="Volumes of a project that has no limit of its own; -1 for no limit."
+    )
+    quota_gigabytes: int = Field(
+        default=-1,
+        ge=-1,
+        description="GiB of all volumes of a project that has no limit of its own; -1 for no limit.",
+    )
+    quota_per_volume_gigabytes: int = Field(
+        default=-1, ge=-1, description="GiB of one volume of a project that has no limit of its own; -1 for no limit."
+    )
+    quota_snapshots: int = Field(
+        default=100_000, ge=-1, description="Snapshots of a project that has no limit of its own; -1 for no limit."
+    )
     workers: int = Field(default=8, ge=1, le=64, description="Jobs carried out at the same time.")
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."

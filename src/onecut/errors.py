@@ -10,6 +10,7 @@ Every error that crosses a room's border, sorted by what the caller should do.
     │   ├── Forbidden        known, but not allowed
     │   ├── NotFound         no such resource for this caller
     │   ├── WrongState       the resource's state does not allow this act
+    │   ├── QuotaExceeded    the project would have more than it may
     │   └── SnapshotInCreation  the volume has a snapshot that is still being created; ask again later
     ├── EngineError        the engine could not do it; the engine says what holds now
     │   ├── CannotCut        a member can't be frozen; nothing was touched
@@ -90,6 +91,12 @@ class WrongState(Refused):
             state,
             frozenset(allowed),
         )
+
+
+class QuotaExceeded(Refused):
+    """The project would have more than it may."""
+
+    code = "EVS.5413"
 
 
 class SnapshotInCreation(Refused):

@@ -9,7 +9,17 @@ from typing import Final
 
 VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "creating": frozenset({"available", "in-use", "error"}),  # in use at once when made for a server
-    "available": frozenset({"attaching", "extending", "rollbacking", "deleting", "error"}),
+    "available": frozenset(
+        {
+            "attaching",
+            "extending",
+            "rollbacking",
+            "deleting",
+            "error",
+            "awaiting-transfer",
+            "pending-destroy",
+        }
+    ),
     "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
     "in-use": frozenset({"detaching", "attaching", "error"}),  # a shared disk attaches again
     "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers
@@ -18,6 +28,8 @@ VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
     "rollbacking": frozenset({"available", "error_rollbacking"}),
     "error_rollbacking": frozenset({"rollbacking", "deleting"}),
     "error": frozenset({"available", "in-use", "deleting"}),  # back when data that was away can be opened again
+    "awaiting-transfer": frozenset({"available", "error"}),  # accepted, or taken back; error as its data is away
+    "pending-destroy": frozenset({"available", "error", "deleting"}),  # in the recycle bin; error as above
     "deleting": frozenset({"deleted", "error_deleting"}),
     "error_deleting": frozenset({"deleting"}),  # the caller asks again
     "deleted": frozenset(),
@@ -44,6 +56,9 @@ GROUP_MOVES: Final[Mapping[str, frozenset[str]]] = {
 
 VOLUME_DELETABLE: Final = frozenset({"available", "error", "error_extending", "error_rollbacking", "error_deleting"})
 """EVS.1046, and a retry after a failed deletion."""
+
+VOLUME_ASIDE: Final = frozenset({"awaiting-transfer", "pending-destroy"})
+"""Nothing is done with such a volume, and whether its data can be opened shows when it comes back."""
 
 VOLUME_CUTTABLE: Final = frozenset({"available", "in-use"})
 """EVS user guide: only disks in these states can have a snapshot taken."""

@@ -52,7 +52,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import idempotency, identity, retention, scheduler, volumes
+from onecut.service import idempotency, identity, quotas, recycle_bin, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -111,6 +111,7 @@ class Onecut:
         ):
             self.endpoint = self.settings.endpoint or _endpoint(listener)
             app = self.app = self._application(database)
+            self._set_default_quotas(database)
             app.state.repository = await asyncio.to_thread(_open_repository, self.settings, database)
             self._make_first_account(database, app.state.secrets, app.state.passwords)
             engine = app.state.engine = self._make_engine(self.settings, database, self.clock)
@@ -143,6 +144,19 @@ class Onecut:
         app.state.passwords = Passwords(self.clock)
         app.state.registry.register(StateCounts(database))
         return app
+
+    def _set_default_quotas(self, database: Database) -> None:
+        settings = self.settings
+        with database.writing() as session:
+            quotas.set_defaults(
+                session,
+                {
+                    "volumes": settings.quota_volumes,
+                    "gigabytes": settings.quota_gigabytes,
+                    "per_volume_gigabytes": settings.quota_per_volume_gigabytes,
+                    "snapshots": settings.quota_snapshots,
+                },
+            )
 
     def _make_first_account(self, database: Database, secrets: ServiceKey, passwords: Passwords) -> None:
         """Make the first account when there is none; its credentials are on disk before it is in the database."""
@@ -195,6 +209,7 @@ class Onecut:
                 repeat(lambda: idempotency.forget(database, self.clock.now()), every_s=idempotency.FORGET_EVERY_S),
                 name="client tokens",
             ),
+            asyncio.create_task(repeat(lambda: recycle_bin.empty(database, self.clock.now())), name="recycle bin"),
             asyncio.create_task(
                 archiving.upkeep.collect_for_ever(
                     every_s=self.settings.collect_every_s, grace=timedelta(seconds=self.settings.collect_grace_s)

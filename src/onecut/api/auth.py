@@ -24,6 +24,7 @@ from onecut.api.actions import action_of
 from onecut.errors import BadRequest, Forbidden, Unauthenticated
 from onecut.service import identity, roles, signing
 from onecut.service.identity import Caller
+from onecut.service.roles import Role
 from onecut.units import KiB, MiB
 
 log = structlog.get_logger()
@@ -171,15 +172,21 @@ async def project_caller(project_id: str, request: Request) -> Caller:
     if not PROJECT_ID.fullmatch(project_id):
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
     caller = current_caller(request)
-    role = caller.roles.get(project_id)
-    if role is None and project_id == caller.project_id:
-        raise Forbidden(f"the user has no role in project {project_id} any more", code="EVS.0003")
-    if role is None:
-        raise BadRequest("project_id: is not the project that this request may use", code="Common.0018")
+    role = role_in(caller, project_id, field="project_id")
     action = action_of(request.method, request.scope["route"].path)
     if action is not None:
         roles.require(role, action, project_id)
     return caller
+
+
+def role_in(caller: Caller, project_id: str, *, field: str) -> Role:
+    """Return the caller's role in a project, or refuse one that the request may not use, whosever it is."""
+    role = caller.roles.get(project_id)
+    if role is None and project_id == caller.project_id:
+        raise Forbidden(f"the user has no role in project {project_id} any more", code="EVS.0003")
+    if role is None:
+        raise BadRequest(f"{field}: is not the project that this request may use", code="Common.0018")
+    return role
 
 
 CurrentCaller = Annotated[Caller, Depends(current_caller)]

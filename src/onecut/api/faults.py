@@ -17,7 +17,16 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
-from onecut.errors import BadRequest, Forbidden, NotFound, Refused, SnapshotInCreation, Unauthenticated, WrongState
+from onecut.errors import (
+    BadRequest,
+    Forbidden,
+    NotFound,
+    QuotaExceeded,
+    Refused,
+    SnapshotInCreation,
+    Unauthenticated,
+    WrongState,
+)
 from onecut.repository.errors import Damaged, TryLater
 
 log = structlog.get_logger()
@@ -29,6 +38,7 @@ STATUS: Final[Mapping[type[Refused], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     WrongState: HTTPStatus.BAD_REQUEST,  # as EVS.1046, EVS.1047 and EVS.2043 are documented
     SnapshotInCreation: HTTPStatus.BAD_REQUEST,
+    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,  # Cinder's overLimit
 }
 
 CODE_OF_FIELD: Final[Mapping[str, str]] = {
@@ -51,7 +61,7 @@ CODE_OF_FIELD: Final[Mapping[str, str]] = {
 VALUE_CHARS: Final = 60
 """How much of a wrong value a message shows."""
 
-SECRET_FIELDS: Final = frozenset({"password", "id", "auth", "token", "secret"})
+SECRET_FIELDS: Final = frozenset({"password", "id", "auth", "token", "secret", "auth_key"})
 """Fields whose value, or what is in it, a message never shows (under the IAM paths, ``id`` may be a token)."""
 
 

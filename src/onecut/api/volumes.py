@@ -482,7 +482,7 @@ def _core(request: Request, volume: Volume) -> dict[str, Any]:
         "size": volume.size_gib,
         "volume_type": volume.volume_type,
         "availability_zone": volume.availability_zone,
-        "attachments": [_attachment(attachment) for attachment in volume.attachments],
+        "attachments": [attachment_view(attachment) for attachment in volume.attachments],
         "multiattach": volume.multiattach,
         "shareable": str(volume.multiattach).lower(),
         "metadata": volume.metadata_,
@@ -493,7 +493,8 @@ def _core(request: Request, volume: Volume) -> dict[str, Any]:
     }
 
 
-def _attachment(attachment: Attachment) -> AttachmentView:
+def attachment_view(attachment: Attachment) -> AttachmentView:
+    """Show a volume's place at a server."""
     return AttachmentView(
         id=attachment.volume_id,
         attachment_id=attachment.id,

@@ -38,7 +38,10 @@ class Snapshot(Base):
     """One volume at one cut. Its id is also the id of the engine's point."""
 
     __tablename__ = "snapshot"
-    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index(None, "project_id", "created_at", "id"),
+        Index(None, "project_id", "volume_type"),  # what quotas count, without the rows
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))

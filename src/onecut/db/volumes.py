@@ -14,7 +14,10 @@ class Volume(Base):
     """An EVS disk. Its data is the engine's; this is what the API says of it."""
 
     __tablename__ = "volume"
-    __table_args__ = (Index(None, "project_id", "created_at", "id"),)
+    __table_args__ = (
+        Index(None, "project_id", "created_at", "id"),
+        Index(None, "project_id", "volume_type", "size_gib", "growth_gib"),  # what quotas count, without the rows
+    )
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
@@ -36,6 +39,12 @@ class Volume(Base):
     """Why the engine can't open the data; None while it can, and for a volume that was never made."""
     hydration: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     """How far a restored volume is filled, and by which job; None when it needs nothing of the repository."""
+    growth_gib: Mapped[int] = mapped_column(default=0, server_default="0")
+    """What an extension that is under way adds to the size: quotas count it from the order on."""
+    pre_deleted_at: Mapped[datetime | None] = mapped_column(default=None)
+    """Since when it is in the recycle bin; None for a volume that is not, which is all that lists and calls know."""
+    plan_delete_at: Mapped[datetime | None] = mapped_column(default=None, index=True)
+    """When it is destroyed by itself."""
     created_at: Mapped[datetime]
     updated_at: Mapped[datetime]
 

@@ -13,7 +13,7 @@ from onecut.db.session import Database
 from onecut.db.volumes import Volume
 from onecut.engine.port import Engine
 from onecut.errors import EngineError
-from onecut.jobs import queue
+from onecut.jobs import queue, recycle_bin
 from onecut.jobs.exports import Exports, settle
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.points import Points
@@ -119,6 +119,8 @@ class DeleteServers:
         """Forget the servers and the volumes that went with them; the others are available, or in use elsewhere."""
         forget(session, order.request["doomed_ids"])
         settle(session, order.request["volume_ids"], self._clock)
+        if binned := order.request.get("binned_ids"):  # absent in a job of a release without a recycle bin
+            recycle_bin.put_in(session, binned, self._clock.now(), keep_days=order.request["keep_days"])
         session.execute(delete(Server).where(Server.id.in_(order.request["server_ids"])))
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature

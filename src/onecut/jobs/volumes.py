@@ -4,7 +4,7 @@ import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
@@ -189,7 +189,9 @@ class ExtendVolume:
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again."""
-        move(session, Volume, [order.request["volume_id"]], to="error_extending", now=self._clock.now())
+        volume_id = order.request["volume_id"]
+        move(session, Volume, [volume_id], to="error_extending", now=self._clock.now())
+        session.get_one(Volume, volume_id).growth_gib = 0
 
 
 class BatchExtendVolumes:
@@ -230,6 +232,7 @@ class BatchExtendVolumes:
         left = [volume_id for volume_id, _ in _unextended(session, order)]
         move(session, Volume, left[:1], to="error_extending", now=now)
         move(session, Volume, left[1:], to="available", now=now, only_from={"extending"})
+        session.execute(update(Volume).where(Volume.id.in_(left)).values(growth_gib=0))
 
 
 def _unextended(session: Session, order: Order) -> list[tuple[str, int]]:
@@ -245,7 +248,8 @@ def _unextended(session: Session, order: Order) -> list[tuple[str, int]]:
 
 def _show_extended(session: Session, volume_id: str, size_gib: int, now: datetime) -> None:
     move(session, Volume, [volume_id], to="available", now=now, only_from={"extending"})
-    session.get_one(Volume, volume_id).size_gib = size_gib
+    volume = session.get_one(Volume, volume_id)
+    volume.size_gib, volume.growth_gib = size_gib, 0
 
 
 def forget(session: Session, volume_ids: list[str]) -> None:

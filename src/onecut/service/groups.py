@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
-from onecut.service import attachments, catalog, listing, snapshots, tags, volumes
+from onecut.service import attachments, catalog, listing, quotas, snapshots, tags, volumes
 from onecut.service.listing import Page
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
 from onecut.service.volumes import VolumeOrder
@@ -85,6 +85,7 @@ def create(session: Session, project_id: str, wanted: NewGroup, now: datetime) -
             attached to the server; there is no such server (EVS.2229); see also `snapshots.check_volumes`.
         NotFound: There is no such volume (404, as for any volume that a request names).
         WrongState, SnapshotInCreation: See `snapshots.check_volumes`.
+        QuotaExceeded: The project would have too many snapshots.
     """
     chosen = _choose(session, project_id, wanted)
     snapshots.check_volumes(session, chosen, instant_access=wanted.instant_access)
@@ -167,6 +168,7 @@ def _write(
         for number, volume in enumerate(chosen, start=1)
     ]
     session.add_all(members)
+    quotas.check_snapshots(session, project_id, {volume.volume_type for volume in chosen})
     return group.id, {member.volume_id: member.id for member in members}
 
 

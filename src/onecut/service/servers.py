@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, volumes
+from onecut.service import attachments, catalog, listing, recycle_policy, volumes
 from onecut.service.listing import Page
 
 BATCH_MAX: Final = 500
@@ -232,7 +232,8 @@ def order_deletion(
     """
     Order that servers be deleted, and return the job's id. Their volumes are detached first.
 
-    A volume is deleted too when *delete_volumes* is set, or its attachment says so, and no other server has it.
+    A volume is deleted too when *delete_volumes* is set, or its attachment says so, and no other server has it. With
+    the recycle bin on it goes there, as in `volumes.order_deletion`.
 
     Raises:
         NotFound: A server does not exist (Ecs.0114).
@@ -253,11 +254,16 @@ def order_deletion(
     doomed = _doomed(ended, delete_volumes=delete_volumes)
     for volume_id in doomed:
         volumes.refuse_while_snapshot_is_created(session, volume_id)
-    request = {
+    policy = recycle_policy.show(session, project_id)
+    old_enough = {attachment.volume_id for attachment in ended if policy.takes(attachment.volume, now)}
+    binned = sorted(in_use & old_enough & set(doomed))
+    request: dict[str, Any] = {
         "server_ids": [server.id for server in servers],
         "attachment_ids": [attachment.id for attachment in ended],
         "volume_ids": sorted({attachment.volume_id for attachment in ended}),
-        "doomed_ids": doomed,
+        "doomed_ids": sorted(set(doomed) - set(binned)),
+        "binned_ids": binned,
+        "keep_days": policy.keep_days,
     }
     sub_jobs = _sub_jobs("deleteSingleServer", request["server_ids"])
     return queue.add(session, JobOrder(project_id, "deleteServer", request, sub_jobs=sub_jobs), now)

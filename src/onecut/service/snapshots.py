@@ -21,7 +21,7 @@ from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import points as point_jobs
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
-from onecut.service import listing, tags, volumes
+from onecut.service import listing, quotas, tags, volumes
 from onecut.service.listing import Page
 from onecut.states import VOLUME_CUTTABLE
 
@@ -94,12 +94,14 @@ def create(session: Session, project_id: str, wanted: NewSnapshot, now: datetime
     Raises:
         NotFound: There is no such volume.
         BadRequest, WrongState, SnapshotInCreation: See `check_volumes`.
+        QuotaExceeded: The project would have too many.
     """
     volume = volumes.find(session, project_id, wanted.volume_id, lock=True)
     check_volumes(session, [volume], instant_access=wanted.instant_access, single=True)
     snapshot = row(volume, wanted, None, now)
     session.add(snapshot)
     tags.put(session, project_id, "snapshot", snapshot.id, wanted.tags)
+    quotas.check_snapshots(session, project_id, {volume.volume_type})
     order = snapshot_jobs.create_order(
         project_id, volume_id=volume.id, snapshot_id=snapshot.id, instant_access=wanted.instant_access
     )
@@ -369,7 +371,8 @@ def begin_rollback(session: Session, chosen: Sequence[Snapshot], now: datetime) 
         WrongState: A snapshot is not `available`, or a volume neither `available` nor `error_rollbacking`.
     """
     sources = {snapshot.volume_id: snapshot.id for snapshot in chosen}
-    query = select(Volume).where(Volume.id.in_(sources)).order_by(Volume.id).with_for_update(of=Volume)
+    there = Volume.id.in_(sources), Volume.pre_deleted_at.is_(None)
+    query = select(Volume).where(*there).order_by(Volume.id).with_for_update(of=Volume)
     states = {volume.id: volume.status for volume in session.scalars(query)}
     for volume_id, snapshot_id in sources.items():
         if volume_id not in states:

@@ -53,11 +53,16 @@ class Tagged(Generic[Resource]):
         remove(session, self.changeable(session, project_id, resource_id).id, keys)
 
     def in_use(self, session: Session, project_id: str) -> dict[str, list[str]]:
-        """Return each key in use by the project's resources, with its distinct values."""
+        """Return each key in use by the project's resources, with its distinct values; none in the recycle bin."""
         values: dict[str, list[str]] = {}
+        binned = select(Volume.id).where(Volume.project_id == project_id, Volume.pre_deleted_at.is_not(None))
         rows = session.execute(
             select(Tag.key, Tag.value)
-            .where(Tag.project_id == project_id, Tag.resource_type == self.resource_type)
+            .where(
+                Tag.project_id == project_id,
+                Tag.resource_type == self.resource_type,
+                Tag.resource_id.not_in(binned),
+            )
             .distinct()
             .order_by(Tag.key, Tag.value)
         )

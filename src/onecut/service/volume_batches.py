@@ -44,7 +44,7 @@ def order_extensions(session: Session, project_id: str, sizes: Sequence[tuple[st
 
 def order_deletions(session: Session, project_id: str, volume_ids: Sequence[str], now: datetime) -> str:
     """
-    Order the deletion of volumes, and return the job's id. Their snapshots stay.
+    Order the deletion of volumes, and return the job's id. Their snapshots stay; some may go to the recycle bin.
 
     Raises:
         BadRequest: Too many (EVS.1053), or one volume twice.
@@ -52,11 +52,13 @@ def order_deletions(session: Session, project_id: str, volume_ids: Sequence[str]
     """
     _check_number(volume_ids, code="EVS.1053")
     chosen = _chosen(session, project_id, "volume_ids", volume_ids)
-    for volume in chosen:
-        volumes.begin_deletion(session, volume, now)
+    in_bin = [volumes.begin_deletion(session, volume, now) for volume in chosen]
     sub_jobs = [SubJob("deleteSingleVolume", job_entities(volume)) for volume in chosen]
-    request = {"volume_ids": [volume.id for volume in chosen]}
-    return queue.add(session, JobOrder(project_id, "bulkDeleteVolume", request, sub_jobs=sub_jobs), now)
+    request = {"volume_ids": [volume.id for volume, kept in zip(chosen, in_bin, strict=True) if not kept]}
+    job_id = queue.add(session, JobOrder(project_id, "bulkDeleteVolume", request, sub_jobs=sub_jobs), now)
+    for position in (position for position, kept in enumerate(in_bin) if kept):
+        queue.finish_member(session, job_id, position, now)
+    return job_id
 
 
 def refuse_charge_mode(

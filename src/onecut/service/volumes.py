@@ -19,11 +19,11 @@ from onecut.db.moves import move
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
-from onecut.jobs import queue
+from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, tags
+from onecut.service import attachments, catalog, listing, quotas, recycle_policy, tags
 from onecut.service.listing import Page
-from onecut.states import VOLUME_MOVES
+from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
 """Metadata that a volume made from a snapshot has from its source."""
@@ -44,7 +44,7 @@ SEARCHABLE: Final = re.compile(r'[^"\\\x00-\x1f]*')
 """Metadata keys that a JSON path can name: it has no way to write the characters that JSON escapes."""
 
 STATES: Final = frozenset(VOLUME_MOVES) | {
-    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "awaiting-transfer", "retyping",
+    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "retyping",
 }  # fmt: skip
 """Every state that EVS documents; a volume of Onecut never has the latter ones."""
 
@@ -124,6 +124,7 @@ def create(
             unlike the snapshot's, EVS.2131 and EVS.2134 server.
         NotFound: The snapshot does not exist.
         WrongState: The snapshot is not `available` (EVS.2043).
+        BadRequest: The project's quotas have no room for them; see `quotas.check_volumes`.
     """
     catalog.check_zone(order.availability_zone, zones)
     catalog.check_type(order.volume_type, iops=order.iops, throughput_mib=order.throughput_mib)
@@ -165,7 +166,8 @@ def order_volumes(
     be used at the same moment, or none ever.
 
     Raises:
-        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134).
+        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134), or the
+            project's quotas have no room for the volumes; see `quotas.check_volumes`.
     """
     volumes = [_row(project_id, order, now) for order in orders]
     session.add_all(volumes)
@@ -177,6 +179,7 @@ def order_volumes(
     if server_id is not None:
         places = attachments.place_new(session, project_id, server_id, volumes, now)
         request["attachment_ids"] = [place.id for place in places]
+    quotas.check_volumes(session, project_id, volumes)
     job = JobOrder(project_id, "createVolume", request, job_entities(volumes[0]))
     if len(volumes) > 1:
         sub_jobs = [SubJob("createVolume", job_entities(volume)) for volume in volumes]
@@ -194,14 +197,16 @@ def job_entities(volume: Volume) -> dict[str, str | int]:
     }
 
 
-def find(session: Session, project_id: str, volume_id: str, *, lock: bool = False) -> Volume:
+def find(session: Session, project_id: str, volume_id: str, *, lock: bool = False, in_bin: bool = False) -> Volume:
     """
     Return a volume of the project; with *lock* nobody else changes it before the transaction ends.
+
+    A volume is either in the recycle bin or not, and *in_bin* says where it is looked for.
 
     Raises:
         NotFound: There is none of that id in this project.
     """
-    query = select(Volume).where(Volume.id == volume_id, Volume.project_id == project_id)
+    query = select(Volume).where(Volume.id == volume_id, *_place(project_id, in_bin=in_bin))
     volume = session.scalar(query.with_for_update(of=Volume) if lock else query)
     if volume is None:
         raise NotFound("volume", volume_id)
@@ -215,7 +220,7 @@ def lock_all(session: Session, project_id: str, volume_ids: Sequence[str]) -> li
     Raises:
         NotFound: One of them does not exist in this project.
     """
-    query = select(Volume).where(Volume.id.in_(volume_ids), Volume.project_id == project_id)
+    query = select(Volume).where(Volume.id.in_(volume_ids), *_place(project_id, in_bin=False))
     rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
     found = {volume.id: volume for volume in rows}
     for volume_id in volume_ids:
@@ -237,6 +242,11 @@ TAGGED: Final = tags.TaggedInStates("volume", find, TAGS_CHANGEABLE)
 """How tags are put on volumes."""
 
 
+def _place(project_id: str, *, in_bin: bool) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    binned = Volume.pre_deleted_at.is_not(None)
+    return Volume.project_id == project_id, binned if in_bin else ~binned
+
+
 @dataclass(frozen=True)
 class Listed:
     """One page of a list of volumes."""
@@ -248,9 +258,17 @@ class Listed:
     """Whether there is a page behind this one."""
 
 
-def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Page, *, zones: Sequence[str]) -> Listed:
+def list_page(
+    session: Session,
+    project_id: str,
+    wanted: VolumeFilter,
+    page: Page,
+    *,
+    zones: Sequence[str],
+    in_bin: bool = False,
+) -> Listed:
     """
-    Return one page of the project's volumes that pass a filter.
+    Return one page of the project's volumes that pass a filter: those in the recycle bin, or all others.
 
     Raises:
         BadRequest: No volume ever has that state (EVS.1031), there is no such zone (EVS.1041), a metadata filter
@@ -260,16 +278,17 @@ def list_page(session: Session, project_id: str, wanted: VolumeFilter, page: Pag
         raise BadRequest(f"status: {wanted.status!r} is no state of a volume", code="EVS.1031")
     if wanted.availability_zone is not None:
         catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
-    query = select(Volume).where(Volume.project_id == project_id, *_conditions(wanted))
+    query = select(Volume).where(*_place(project_id, in_bin=in_bin), *_conditions(wanted))
     one_more = replace(page, limit=page.limit + 1)
     found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
-    return Listed(found[: page.limit], count(session, project_id, wanted), len(found) > page.limit)
+    total = count(session, project_id, wanted, in_bin=in_bin)
+    return Listed(found[: page.limit], total, len(found) > page.limit)
 
 
-def count(session: Session, project_id: str, wanted: VolumeFilter) -> int:
-    """Return how many of the project's volumes pass a filter."""
+def count(session: Session, project_id: str, wanted: VolumeFilter, *, in_bin: bool = False) -> int:
+    """Return how many of the project's volumes pass a filter: those in the recycle bin, or all others."""
     query = select(func.count()).select_from(Volume)
-    return session.scalar(query.where(Volume.project_id == project_id, *_conditions(wanted))) or 0
+    return session.scalar(query.where(*_place(project_id, in_bin=in_bin), *_conditions(wanted))) or 0
 
 
 def update(
@@ -295,7 +314,9 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
     """
     Order the deletion of a volume, and return the job's id. Its snapshots stay.
 
-    A volume whose data can't be opened is deleted with its attachments: there is nothing left to detach from.
+    With the recycle bin on a volume that is `available` goes there at once, and the job has succeeded already. One
+    in an error state does not: nobody could promise that it comes back `available`. A volume whose data can't be
+    opened is deleted with its attachments: there is nothing left to detach from.
 
     Raises:
         NotFound: There is no such volume.
@@ -303,15 +324,53 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         SnapshotInCreation: A snapshot of it is being created.
     """
     volume = find(session, project_id, volume_id, lock=True)
-    begin_deletion(session, volume, now)
-    order = JobOrder(project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
-    return queue.add(session, order, now)
+    in_bin = begin_deletion(session, volume, now)
+    job_id = queue.add(session, _deletion(volume), now)
+    if in_bin:
+        queue.begin(session, job_id, "recycle", now)
+        queue.finish(session, job_id, now)
+    return job_id
 
 
-def begin_deletion(session: Session, volume: Volume, now: datetime) -> None:
-    """Mark a volume that the transaction holds as being deleted; raises as `order_deletion` does."""
-    move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
+def _deletion(volume: Volume) -> JobOrder:
+    return JobOrder(volume.project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
+
+
+def begin_deletion(session: Session, volume: Volume, now: datetime) -> bool:
+    """
+    Put a volume that the transaction holds into the recycle bin, or mark it as being deleted.
+
+    Returns whether it went to the bin, where nothing is left to do; raises as `order_deletion` does.
+    """
+    policy = recycle_policy.show(session, volume.project_id)
+    if volume.status != "available" or not policy.takes(volume, now):
+        _begin_destruction(session, volume, now, only_from=VOLUME_DELETABLE)
+        return False
     refuse_while_snapshot_is_created(session, volume.id)
+    recycle_bin.put_in(session, [volume.id], now, keep_days=policy.keep_days)
+    return True
+
+
+def order_destruction(session: Session, volume: Volume, now: datetime, *, only_from: Collection[str]) -> str:
+    """
+    Order that a volume, which the transaction holds, end with its data, and return the job's id.
+
+    Raises:
+        WrongState: It is in none of the states *only_from* (EVS.1046).
+        SnapshotInCreation: A snapshot of it is being created.
+    """
+    _begin_destruction(session, volume, now, only_from=only_from)
+    return queue.add(session, _deletion(volume), now)
+
+
+def _begin_destruction(session: Session, volume: Volume, now: datetime, *, only_from: Collection[str]) -> None:
+    move(session, Volume, [volume.id], to="deleting", now=now, only_from=only_from, code="EVS.1046")
+    refuse_while_snapshot_is_created(session, volume.id)
+
+
+def state_at_rest(volume: Volume) -> str:
+    """Return the state of a detached volume that comes back from where nothing was done with it."""
+    return "available" if volume.fault is None else "error"
 
 
 def refuse_while_snapshot_is_created(session: Session, volume_id: str) -> None:
@@ -330,7 +389,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
     Raises:
         NotFound: There is no such volume.
         WrongState: It is attached, or something is being done with it (EVS.1064).
-        BadRequest: The size is not larger, or too large (EVS.1015).
+        BadRequest: The size is not larger, or too large (EVS.1015), or more than the project's quotas have room for
+            (EVS.1042).
     """
     volume = find(session, project_id, volume_id, lock=True)
     begin_extension(session, volume, size_gib, now)
@@ -347,6 +407,8 @@ def begin_extension(session: Session, volume: Volume, size_gib: int, now: dateti
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
         )
     catalog.check_size("new_size", size_gib, code="EVS.1015")
+    volume.growth_gib = size_gib - volume.size_gib
+    quotas.check_volumes(session, volume.project_id, [volume], new=False)
 
 
 def mark_unusable(session: Session, faults: Mapping[str, str], now: datetime) -> None:
@@ -354,8 +416,12 @@ def mark_unusable(session: Session, faults: Mapping[str, str], now: datetime) ->
     Show which volumes can't be opened, after the engine's start.
 
     A volume that is at rest and named in *faults* (with a sentence each) goes to `error`; one that had gone there
-    for that reason, and is no longer named, is usable again. A volume that a job works on is left to the job.
+    for that reason, and is no longer named, is usable again. A volume that a job works on is left to the job; of one
+    that is set aside it is noted, and shows when it comes back.
     """
+    aside = Volume.status.in_(VOLUME_ASIDE)
+    for volume in session.scalars(select(Volume).where(aside).with_for_update(of=Volume)):
+        volume.fault = faults.get(volume.id)
     at_rest = Volume.status.in_(("available", "in-use"))
     for volume in session.scalars(select(Volume).where(at_rest, Volume.id.in_(faults)).with_for_update(of=Volume)):
         move(session, Volume, [volume.id], to="error", now=now)

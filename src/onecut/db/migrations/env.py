@@ -11,9 +11,12 @@ from onecut.db import (  # noqa: F401 - fills the metadata
     jobs,
     layers,
     policies,
+    quotas,
+    recycle_bin,
     servers,
     snapshots,
     tags,
+    transfers,
     volumes,
 )
 from onecut.db.schema import Base

@@ -1,0 +1,16 @@
+"""Holding a project while something about all that it has is decided."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from onecut.db.identity import Project
+
+
+def hold(session: Session, project_id: str) -> None:
+    """
+    Make others who hold this project wait until the transaction ends.
+
+    Take it after all other rows of the transaction: whoever has it waits for nobody, so nobody waits in a circle. On
+    PostgreSQL it is ``FOR NO KEY UPDATE``, which does not keep others from adding rows that name the project.
+    """
+    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
