@@ -1,10 +1,10 @@
 """
-The daemon's block graph: one node for each layer, named ``oc-`` and the layer's id, and the exports above the tops, each over
-its volume's throttle filter.
+The daemon's block graph: one node for each layer, named ``oc-`` and the layer's id, and the exports above the tops.
 
-The graph follows the ledger. A layer's node is opened with its parent named explicitly; what the file's header says
-of a backing file is for people with `qemu-img` only. A layer with a source stands on an NBD client's node, named
-``src-`` and the layer's id; whoever reads layers from outside gets an export of its own, named ``read-`` and so on.
+Between a top and its exports stands the volume's throttle filter (see `throttles`). The graph follows the ledger. A
+layer's node is opened with its parent named explicitly; what the file's header says of a backing file is for people
+with `qemu-img` only. A layer with a source stands on an NBD client's node, named ``src-`` and the layer's id; whoever
+reads layers from outside gets an export of its own, named ``read-`` and so on.
 """
 
 import asyncio
@@ -255,9 +255,7 @@ class Nodes:
         the daemon (block/qcow2.c `qcow2_get_specific_info`, "Assertion `false' failed") when one is just being made.
         """
         graph = await self._graph()
-        return {
-            name.removeprefix(_PREFIX): name in graph.backing for name in graph.names if name.startswith(_PREFIX)
-        }
+        return {name.removeprefix(_PREFIX): name in graph.backing for name in graph.names if name.startswith(_PREFIX)}
 
     async def resize(self, layer_id: str, size_bytes: int) -> None:
         """Make a top layer so long."""

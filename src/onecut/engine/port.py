@@ -193,10 +193,8 @@ class Engine(Protocol):
         """
         Limit what clients of volumes may do, from now on and until it is called again for the same volumes.
 
-        Clients that are connected stay so, and cuts are not held up by requests that wait. A new volume has no limits.
-
-        Raises:
-            VolumeUnusable: There is no such volume. No volume's limits were changed.
+        Clients that are connected stay so, and cuts are not held up by requests that wait. A new volume has no
+        limits; one that is not there is no error.
         """
         ...
 

@@ -216,9 +216,7 @@ class QemuEngine:
         """
         async with self._alone_with(limits) as nodes:
             known = await asyncio.to_thread(self._ledger.limits_of, limits)
-            for volume_id in limits.keys() - known.keys():
-                raise VolumeUnusable(f"there is no volume {volume_id}")
-            changed = {volume_id: wanted for volume_id, wanted in limits.items() if wanted != known[volume_id]}
+            changed = {volume_id: limits[volume_id] for volume_id in known if limits[volume_id] != known[volume_id]}
             for volume_id in set((await asyncio.to_thread(self._ledger.exports_of, changed)).values()):
                 if not await nodes.throttles.tune(volume_id, changed[volume_id]):
                     log.warning("limits_wait_for_export", volume_id=volume_id)

@@ -39,9 +39,7 @@ class Throttles:
         """Put a volume's filter over the node *top*, unless it has one, and return the filter's node."""
         name = filter_name(volume_id)
         if not await self.tune(volume_id, limits):
-            await self._monitor.execute(
-                "object-add", {"qom-type": _GROUP, "id": name, "limits": _qmp_limits(limits)}
-            )
+            await self._monitor.execute("object-add", {"qom-type": _GROUP, "id": name, "limits": _qmp_limits(limits)})
             try:
                 # Without "unmap" discards would end here.
                 arguments = {"driver": "throttle", "node-name": name, _GROUP: name, "file": top, "discard": "unmap"}

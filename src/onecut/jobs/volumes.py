@@ -17,6 +17,7 @@ from onecut.jobs import hydration, queue
 from onecut.jobs.exports import Exports
 from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
@@ -34,10 +35,17 @@ class CreateVolumes:
     """
 
     def __init__(
-        self, engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float]
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        images: Images,
+        following: Following,
+        *,
+        pauses_s: Sequence[float],
     ) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
-        self._images = images
+        self._images, self._following = images, following
         self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
@@ -99,6 +107,7 @@ class CreateVolumes:
         source = None if volume.snapshot_id is None else sources[volume.snapshot_id]
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
         await persist(lambda: create(source=source), self._pauses_s)
+        await self._following.follow(volume.id)
         for attachment_id in attachment_ids:
             await self._exports.begin(attachment_id)
         # A point may be of a volume that is being filled itself.
@@ -169,13 +178,17 @@ class DeleteVolumes:
 class ExtendVolume:
     """Makes a detached volume larger."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+    def __init__(self, engine: Engine, clock: Clock, following: Following, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+        self._following = following
 
     @property
     def steps(self) -> Steps:
-        """Extend the data."""
-        return {"extend": self._extend}
+        """Extend the data, and let it be as fast as a volume of that size may be."""
+        return {"extend": self._extend, "limit": self._limit}
+
+    async def _limit(self, order: Order) -> None:
+        await self._following.follow(order.request["volume_id"], size_gib=order.request["size_gib"])
 
     async def _extend(self, order: Order) -> None:
         volume_id, size_bytes = order.request["volume_id"], order.request["size_gib"] * GiB
@@ -199,13 +212,19 @@ def forget(session: Session, volume_ids: list[str]) -> None:
 
 
 def job_types(
-    engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+    engine: Engine,
+    database: Database,
+    clock: Clock,
+    images: Images,
+    following: Following,
+    *,
+    pauses_s: Sequence[float] = ENGINE_PAUSES_S,
 ) -> dict[str, JobType]:
     """Return how each type of job about volumes is carried out."""
-    create = CreateVolumes(engine, database, clock, images, pauses_s=pauses_s)
+    create = CreateVolumes(engine, database, clock, images, following, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,
         "deleteVolume": DeleteVolumes(engine, database, clock, pauses_s=pauses_s),
-        "extendVolume": ExtendVolume(engine, clock, pauses_s=pauses_s),
+        "extendVolume": ExtendVolume(engine, clock, following, pauses_s=pauses_s),
     }
