@@ -1,5 +1,8 @@
 """Performance: what a type gives, what may be chosen, and how the engine follows."""
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from typing import Any
 
 import pytest
@@ -9,6 +12,7 @@ from onecut.db.volumes import Volume
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Limits
 from onecut.errors import BadRequest, EngineFull, NotFound, WrongState
+from onecut.jobs.performance import Following
 from onecut.service import limits, performance, volumes
 from onecut.states import VOLUME_MOVES
 from onecut.units import MiB
@@ -51,6 +55,18 @@ class FullEngine(MemoryEngine):
 
     async def limit(self, limits: object) -> None:
         raise EngineFull(f"no space for {limits}")
+
+
+class OvertakenEngine(MemoryEngine):
+    """An engine to which something happens, once, before it limits."""
+
+    meanwhile: Callable[[], Awaitable[None]] | None = None
+
+    async def limit(self, limits: Mapping[str, Limits]) -> None:
+        act, self.meanwhile = self.meanwhile, None
+        if act is not None:
+            await act()
+        await super().limit(limits)
 
 
 class TestFigures:
@@ -97,14 +113,19 @@ class TestChange:
         assert in_force(shop, volume_id) == Limits(4000, 200 * MiB)
 
     def test_the_last_of_several_changes_is_in_force(self, shop: Workshop) -> None:
-        """Their jobs may overtake each other."""
+        """Also when its job overtakes the job of the one before, which is about to tell the engine."""
+        engine = shop.engine = OvertakenEngine(shop.clock)
         volume_id = shop.volume(volume_type="ESSD2", iops=100)
-        for iops in range(200, 1000, 100):
-            change(shop, volume_id, iops)
+        following = Following(engine, shop.database, partial(limits.of_volume, qos="volumes"))
 
-        shop.work()
+        async def overtake() -> None:
+            shop.set(Volume, volume_id, iops=900)
+            await following.follow(volume_id)
 
-        assert (shown(shop, volume_id)[2], in_force(shop, volume_id)) == (900, Limits(900))
+        engine.meanwhile = overtake
+        asyncio.run(following.follow(volume_id))
+
+        assert in_force(shop, volume_id) == Limits(900)
 
     @pytest.mark.parametrize("status", sorted(set(VOLUME_MOVES) - performance.CHANGEABLE))
     def test_a_volume_in_another_state_is_refused(self, shop: Workshop, status: str) -> None:
