@@ -42,7 +42,9 @@ class Bare:
     async def _add(self, layer: Layer, export_id: str) -> None:
         await self._nodes.create(layer)
         await self._nodes.open(layer)
-        await self._nodes.export(export_id, layer.id)
+        # Right above the layer, without the filter that the service puts between.
+        arguments = {"type": "nbd", "id": f"bare-{export_id}", "name": export_id, "node-name": f"oc-{layer.id}"}
+        await self._nodes.monitor.execute("block-export-add", {**arguments, "writable": True})
 
     async def _cut(self, members: Sequence[PlannedMember]) -> float:
         for member in members:

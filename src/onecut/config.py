@@ -7,6 +7,7 @@ file that ``ONECUT_CONFIG`` names), else from its default. Nested names do not e
 
 import os
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
@@ -46,6 +47,10 @@ class Settings(BaseSettings):
     )
     hydrate_bytes_per_s: int = Field(
         default=512 * MiB, gt=0, description="Bytes per second at which all restored volumes together are filled."
+    )
+    qos: Literal["off", "volumes", "types"] = Field(
+        default="volumes",
+        description="What limits IOPS and throughput: nothing, what was chosen for a volume, or also its type.",
     )
     repository: str | None = Field(
         default=None,

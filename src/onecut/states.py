@@ -14,17 +14,19 @@ VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
             "attaching",
             "extending",
             "rollbacking",
+            "retyping",
             "deleting",
             "error",
             "awaiting-transfer",
             "pending-destroy",
         }
-    ),
+    ),  # fmt: skip
     "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
-    "in-use": frozenset({"detaching", "attaching", "error"}),  # a shared disk attaches again
+    "in-use": frozenset({"detaching", "attaching", "retyping", "error"}),  # a shared disk attaches again
     "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers
     "extending": frozenset({"available", "error_extending"}),
     "error_extending": frozenset({"extending", "deleting"}),  # the caller asks again
+    "retyping": frozenset({"available", "in-use"}),  # to where it came from, with the new type or the old
     "rollbacking": frozenset({"available", "error_rollbacking"}),
     "error_rollbacking": frozenset({"rollbacking", "deleting"}),
     "error": frozenset({"available", "in-use", "deleting"}),  # back when data that was away can be opened again

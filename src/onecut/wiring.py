@@ -15,6 +15,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -37,6 +38,7 @@ from onecut.engine.qsd import check_socket_path
 from onecut.errors import Misconfigured
 from onecut.jobs import exports, hydration
 from onecut.jobs import groups as group_jobs
+from onecut.jobs import performance as performance_jobs
 from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
@@ -44,6 +46,7 @@ from onecut.jobs import volumes as volume_jobs
 from onecut.jobs.archiver import PATIENCE, ArchiveLimits, ArchiveMetrics, Archiver
 from onecut.jobs.archiving import PATIENT_STEPS, Archiving
 from onecut.jobs.images import Images
+from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
 from onecut.jobs.schedule import repeat
 from onecut.jobs.upkeep import Upkeep
@@ -52,7 +55,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import idempotency, identity, quotas, recycle_bin, retention, scheduler, volumes
+from onecut.service import idempotency, identity, limits, quotas, recycle_bin, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -121,8 +124,10 @@ class Onecut:
                 try:
                     await engine.start()
                     await self._mark_unusable(engine, database)
+                    following = self._following(engine, database)
+                    await following.follow_all()
                     await exports.refresh_uris(engine, database)
-                    async with self._working(archiving, engine, database), self._answering(app, listener):
+                    async with self._working(archiving, engine, database, following), self._answering(app, listener):
                         yield self
                 finally:
                     await engine.close()
@@ -182,11 +187,17 @@ class Onecut:
         with database.writing() as session:
             volumes.mark_unusable(session, health.unusable, self.clock.now())
 
+    def _following(self, engine: Engine, database: Database) -> Following:
+        return Following(engine, database, partial(limits.of_volume, qos=self.settings.qos))
+
     @asynccontextmanager
-    async def _working(self, archiving: Archiving, engine: Engine, database: Database) -> AsyncIterator[None]:
+    async def _working(
+        self, archiving: Archiving, engine: Engine, database: Database, following: Following
+    ) -> AsyncIterator[None]:
         deadline_s = self.settings.cut_deadline_s
         job_types = {
-            **volume_jobs.job_types(engine, database, self.clock, archiving.images),
+            **volume_jobs.job_types(engine, database, self.clock, archiving.images, following),
+            **performance_jobs.job_types(following, self.clock),
             **hydration.job_types(engine, database, archiving.images),
             **server_jobs.job_types(engine, database, self.clock),
             **group_jobs.job_types(engine, database, self.clock, archiving, cut_deadline_s=deadline_s),

@@ -56,6 +56,20 @@ def make_server_with_disks(onecut: Commands) -> list[str]:
     ]
 
 
+class TestPerformance:
+    def test_a_volume_gets_other_performance_and_another_type(self, onecut: Commands) -> None:
+        """Chosen when it is made, changed, and given up again with its type."""
+        onecut.text("volume", "create", "--name", "fast", "--size", "10", "--type", "ESSD2", "--iops", "100")
+
+        onecut.text("volume", "qos", "fast", "--iops", "200")
+        assert onecut.json("volume", "show", "fast")["volume"]["iops"]["total_val"] == 200
+
+        onecut.text("volume", "retype", "fast", "GPSSD2", "--iops", "3000", "--throughput", "125")
+        assert onecut.json("volume", "show", "fast")["volume"]["throughput"]["total_val"] == 125
+
+        assert "needs it" in onecut.refusal("volume", "retype", "fast", "ESSD2")
+
+
 class TestStory:
     def test_a_group_is_taken_rolled_back_and_deleted(self, onecut: Commands) -> None:
         """The README's session works by names alone: disks, group, detach, rollback with undo, attach, delete."""

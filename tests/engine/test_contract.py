@@ -3,7 +3,7 @@
 import pytest
 from engine_sites import SIZE, Site, new_id
 
-from onecut.engine.port import PointSource, Source
+from onecut.engine.port import Limits, PointSource, Source
 from onecut.errors import CannotCut, EngineError, VolumeUnusable
 from onecut.units import KiB, MiB
 
@@ -130,6 +130,44 @@ class TestExports:
 
         await site.engine.unexport(export_id)
         await site.engine.unexport(export_id)
+
+
+class TestLimits:
+    async def test_limits_are_in_force_at_once_and_stay(self, site: Site) -> None:
+        """They hold for a volume that is served already, and for its further exports, through a cut and a change."""
+        volume_id, first, second = await new_volume(site), new_id(), new_id()
+        await site.engine.export(first, volume_id)
+        assert await site.limits(volume_id) == Limits()
+
+        await site.engine.limit({volume_id: Limits(iops=100, bytes_per_s=5 * MiB)})
+        await site.engine.export(second, volume_id)
+        await cut(site, volume_id)
+        await site.engine.unexport(first)
+        assert await site.limits(volume_id) == Limits(iops=100, bytes_per_s=5 * MiB)
+
+        await site.engine.limit({volume_id: Limits(iops=200)})
+        assert await site.limits(volume_id) == Limits(iops=200)
+
+    async def test_limits_hold_for_exports_that_are_made_later(self, site: Site) -> None:
+        """A volume that nobody uses may be limited too, and keeps its limits while it is extended and rolled back."""
+        volume_id = await new_volume(site)
+        await site.engine.limit({volume_id: Limits(bytes_per_s=5 * MiB)})
+        (point_id,) = await cut(site, volume_id)
+
+        await site.engine.extend_volume(volume_id, 2 * SIZE)
+        await site.engine.roll_back({volume_id: PointSource(point_id)})
+        await site.engine.export(new_id(), volume_id)
+
+        assert await site.limits(volume_id) == Limits(bytes_per_s=5 * MiB)
+
+    async def test_limits_of_what_is_not_there_are_no_error(self, site: Site) -> None:
+        """A volume may have been deleted meanwhile; the others are limited all the same."""
+        volume_id = await new_volume(site)
+        await site.engine.export(new_id(), volume_id)
+
+        await site.engine.limit({new_id(): Limits(iops=100), volume_id: Limits(iops=100)})
+
+        assert await site.limits(volume_id) == Limits(iops=100)
 
 
 class TestCut:

@@ -28,6 +28,7 @@ def holdings(layers: dict[str, Layer], *, tops: str = "", points: str = "") -> H
         tops={f"volume-{layer_id}": layer_id for layer_id in tops},
         points={f"point-{layer_id}": layer_id for layer_id in points},
         exports={},
+        limits={},
         plans=[],
     )
 

@@ -10,7 +10,7 @@ import pytest
 from engine_sites import SIZE, QemuSite, new_id, until
 from images import ServedImage, image, some_content
 
-from onecut.engine.port import ImageSource, OpenPoint, PointSource
+from onecut.engine.port import ImageSource, Limits, OpenPoint, PointSource
 from onecut.errors import CannotCut, NoChangeList, VolumeUnusable
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB, MiB
@@ -363,6 +363,7 @@ class TestCrashes:
         served.serve()
 
         await until(lambda: is_usable(qemu))
+        await qemu.engine.limit({volume_id: Limits()})  # an act waits until the mending is over
         client = await asyncio.to_thread(NbdClient.connect, uri)
         expected = b"x" * BLOCK + served.content[BLOCK:]
         assert await asyncio.to_thread(client.read, 0, SIZE) == expected

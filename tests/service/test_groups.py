@@ -538,6 +538,17 @@ class TestNewVolumes:
         with refusal(shop, BadRequest, "iops", "GPSSD2"):
             shop.ask(groups.order_volumes, group_id)
 
+    def test_performance_of_a_source_of_another_type_is_not_taken(self, shop: Workshop) -> None:
+        """The source was retyped since; the new volume has the snapshot's type, and nothing was chosen for that."""
+        volume_id = shop.volume(volume_type="SSD")
+        group_id = make(shop, volume_id)
+        shop.set(Volume, volume_id, volume_type="GPSSD2", iops=3000, throughput_mib=125)
+
+        _, made = shop.ask(groups.order_volumes, group_id)
+
+        (volume,) = [shop.get(Volume, made_id) for made_id in made.values()]
+        assert (volume.volume_type, volume.iops, volume.throughput_mib) == ("SSD", None, None)
+
     def test_an_unknown_server_is_refused(self, shop: Workshop) -> None:
         """New volumes can't be attached to a server that is not there."""
         group_id = make(shop, shop.volume())

@@ -18,8 +18,9 @@ from onecut.db.schema import Base
 from onecut.db.session import Database
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.monitor import Monitor
-from onecut.engine.port import Engine
+from onecut.engine.port import Engine, Limits
 from onecut.engine.qemu import QemuEngine
+from onecut.engine.throttles import filter_name
 from onecut.nbd.client import NbdClient
 from onecut.units import MiB
 
@@ -49,6 +50,8 @@ class Site(Protocol):
 
     async def read(self, volume_id: str, offset: int, length: int) -> bytes: ...
 
+    async def limits(self, volume_id: str) -> Limits: ...
+
 
 class MemorySite:
     """The memory engine; its volumes are written to directly."""
@@ -63,6 +66,10 @@ class MemorySite:
     async def read(self, volume_id: str, offset: int, length: int) -> bytes:
         """Read from a volume."""
         return self.engine.read(volume_id, offset, length)
+
+    async def limits(self, volume_id: str) -> Limits:
+        """Ask what limits are in force for an exported volume."""
+        return self.engine.limits(volume_id)
 
 
 class SteppedEngine(QemuEngine):
@@ -163,6 +170,13 @@ class QemuSite:
         """Read from a volume."""
         async with self.client(volume_id) as client:
             return await asyncio.to_thread(client.read, offset, length)
+
+    async def limits(self, volume_id: str) -> Limits:
+        """Ask the daemon what limits are in force for an exported volume."""
+        async with self.engine._gate.act() as nodes:
+            path = f"/objects/{filter_name(volume_id)}"
+            found = await nodes.monitor.execute("qom-get", {"path": path, "property": "limits"})
+        return Limits(found["iops-total"] or None, found["bps-total"] or None)
 
     @asynccontextmanager
     async def client(self, volume_id: str) -> AsyncIterator[NbdClient]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from uuid import uuid4
@@ -31,6 +32,7 @@ from onecut.engine.port import Engine
 from onecut.errors import Refused
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import hydration, queue
+from onecut.jobs import performance as performance_jobs
 from onecut.jobs import points as point_jobs
 from onecut.jobs import servers as server_jobs
 from onecut.jobs import snapshots as snapshot_jobs
@@ -38,6 +40,7 @@ from onecut.jobs import volumes as volume_jobs
 from onecut.jobs.archiver import ArchiveLimits, ArchiveMetrics, Archiver
 from onecut.jobs.archiving import PATIENT_STEPS, Archiving
 from onecut.jobs.images import Images
+from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
 from onecut.jobs.upkeep import Upkeep
 from onecut.jobs.worker import JobType, Worker
@@ -45,6 +48,7 @@ from onecut.repository.address import open_store
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.serve import ImageServer
+from onecut.service import limits
 from onecut.units import GiB
 
 OURS, THEIRS = "a" * 32, "b" * 32
@@ -204,12 +208,17 @@ class Workshop:
     def job_types(self) -> dict[str, JobType]:
         """Make the job types anew, as a service that starts does."""
         archiving = self.archiving()
+        limits_of = partial(limits.of_volume, qos="types")
+        following = Following(self.engine, self.database, limits_of, pauses_s=self.pauses_s)
         cuts: dict[str, Any] = {"cut_deadline_s": 5.0, "pauses_s": self.pauses_s}
         return {
             **group_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
             **snapshot_jobs.job_types(self.engine, self.database, self.clock, archiving, **cuts),
             **point_jobs.job_types(archiving.points),
-            **volume_jobs.job_types(self.engine, self.database, self.clock, archiving.images, pauses_s=self.pauses_s),
+            **volume_jobs.job_types(
+                self.engine, self.database, self.clock, archiving.images, following, pauses_s=self.pauses_s
+            ),
+            **performance_jobs.job_types(following, self.clock),
             **hydration.job_types(self.engine, self.database, archiving.images),
             **server_jobs.job_types(self.engine, self.database, self.clock, pauses_s=self.pauses_s),
         }

@@ -1,5 +1,6 @@
 """``onecut volume``: disks."""
 
+from collections.abc import Callable
 from typing import Any
 
 import click
@@ -8,6 +9,16 @@ from onecut.cli.client import Api
 from onecut.cli.output import json_option, show, show_one
 
 COLUMNS = ("id", "name", "status", "size", "volume_type", "server_id", "device")
+
+
+def performance_options(command: Callable[..., None]) -> Callable[..., None]:
+    """Add the options that choose a volume's performance."""
+    for option in (
+        click.option("--throughput", type=click.IntRange(min=1), default=None, help="MiB/s (GPSSD2)."),
+        click.option("--iops", type=click.IntRange(min=1), default=None, help="IOPS (GPSSD2, ESSD2)."),
+    ):
+        command = option(command)
+    return command
 
 
 @click.group("volume")
@@ -23,6 +34,7 @@ def volume() -> None:
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True, help="How many.")
 @click.option("--snapshot", default=None, help="Begin as this snapshot (name or id).")
 @click.option("--server", default=None, help="Attach to this server (name or id).")
+@performance_options
 @json_option
 @click.pass_obj
 def create(
@@ -35,11 +47,14 @@ def create(
     count: int,
     snapshot: str | None,
     server: str | None,
+    iops: int | None,
+    throughput: int | None,
     as_json: bool,
 ) -> None:
     """Make one volume or several."""
     wanted: dict[str, Any] = {
-        "name": name, "size": size, "volume_type": volume_type, "availability_zone": zone, "count": count
+        "name": name, "size": size, "volume_type": volume_type, "availability_zone": zone, "count": count,
+        **performance(iops, throughput),
     }  # fmt: skip
     if snapshot is not None:
         wanted["snapshot_id"] = api.find("snapshot", snapshot)
@@ -122,6 +137,28 @@ def extend(api: Api, name: str, size: int) -> None:
     api.wait(api.call("POST", path, body={"os-extend": {"new_size": size}})["job_id"], f"extending {name}")
 
 
+@volume.command("qos")
+@click.argument("name")
+@performance_options
+@click.pass_obj
+def qos(api: Api, name: str, *, iops: int | None, throughput: int | None) -> None:
+    """Limit the clients of the volume NAME (or id) to other IOPS and MiB/s (GPSSD2, ESSD2)."""
+    path = f"/v5/{{p}}/cloudvolumes/{api.find('volume', name)}/qos"
+    api.wait(api.call("PUT", path, body={"qos_modify": performance(iops, throughput)})["job_id"], f"changing {name}")
+
+
+@volume.command("retype")
+@click.argument("name")
+@click.argument("new_type", metavar="TYPE")
+@performance_options
+@click.pass_obj
+def retype(api: Api, name: str, new_type: str, *, iops: int | None, throughput: int | None) -> None:
+    """Give the volume NAME (or id) another TYPE."""
+    path = f"/v2/{{p}}/volumes/{api.find('volume', name)}/retype"
+    body = {"os-retype": {"new_type": new_type, **performance(iops, throughput)}}
+    api.wait(api.call("POST", path, body=body)["job_id"], f"retyping {name}")
+
+
 @volume.command("delete")
 @click.argument("names", nargs=-1, required=True)
 @click.pass_obj
@@ -136,6 +173,12 @@ def attachments(api: Api, volume_id: str) -> list[dict[str, Any]]:
     """Return a volume's attachments."""
     found: list[dict[str, Any]] = api.call("GET", f"/v2/{{p}}/cloudvolumes/{volume_id}")["volume"]["attachments"]
     return found
+
+
+def performance(iops: int | None, throughput: int | None) -> dict[str, int]:
+    """Return what was chosen."""
+    chosen = {"iops": iops, "throughput": throughput}
+    return {name: value for name, value in chosen.items() if value is not None}
 
 
 def _row(found: dict[str, Any]) -> dict[str, Any]:

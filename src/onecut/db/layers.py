@@ -29,6 +29,10 @@ class EngineVolume(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     top_layer_id: Mapped[str] = mapped_column(ForeignKey("engine_layer.id"), unique=True)
+    iops: Mapped[int | None]
+    """Requests that all clients together may make in a second; None is no limit."""
+    bytes_per_s: Mapped[int | None] = mapped_column(BigInteger)
+    """Bytes that they may read and write in a second; None is no limit."""
 
 
 class EngineCut(Base):

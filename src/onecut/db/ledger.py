@@ -10,7 +10,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from onecut.db.layers import EngineCut, EngineCutMember, EngineExport, EngineLayer, EnginePoint, EngineVolume
 from onecut.db.session import Database
 from onecut.engine.ledger import CutPlan, Holdings, Layer, PlannedMember, Point
-from onecut.engine.port import Cut, CutMember, ImageSource
+from onecut.engine.port import Cut, CutMember, ImageSource, Limits
 from onecut.errors import CannotCut
 
 
@@ -31,6 +31,7 @@ class DatabaseLedger:
                 tops=_pairs(session, EngineVolume.id, EngineVolume.top_layer_id),
                 points=_pairs(session, EnginePoint.id, EnginePoint.layer_id),
                 exports=_pairs(session, EngineExport.id, EngineExport.volume_id),
+                limits={row.id: _limits(row) for row in session.scalars(select(EngineVolume))},
                 plans=[_plan(session, row) for row in planned],
             )
 
@@ -87,6 +88,18 @@ class DatabaseLedger:
         """Read which volume an export serves; None when there is no such export."""
         with self._database.reading() as session:
             return session.scalar(select(EngineExport.volume_id).where(EngineExport.id == export_id))
+
+    def limits_of(self, volume_ids: Collection[str]) -> Mapping[str, Limits]:
+        """Read the limits of volumes, by their ids; those that are not there are left out."""
+        with self._database.reading() as session:
+            found = session.scalars(select(EngineVolume).where(EngineVolume.id.in_(volume_ids)))
+            return {row.id: _limits(row) for row in found}
+
+    def set_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Write down new limits of volumes."""
+        with self._database.writing() as session:
+            for volume in _locked_volumes(session, limits):
+                volume.iops, volume.bytes_per_s = limits[volume.id].iops, limits[volume.id].bytes_per_s
 
     def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:
         """Write down a new volume with its new layers: each stands on the one before, the last is the top."""
@@ -239,6 +252,10 @@ def _layer(row: EngineLayer) -> Layer:
     if row.source_uri is not None and row.source_size_bytes is not None:
         source = ImageSource(row.source_uri, row.source_size_bytes)
     return Layer(row.id, row.parent_id, row.size_bytes, source)
+
+
+def _limits(row: EngineVolume) -> Limits:
+    return Limits(row.iops, row.bytes_per_s)
 
 
 def _add_layers(session: Session, layers: Iterable[Layer]) -> None:

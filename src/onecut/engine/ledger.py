@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from onecut.engine.port import Cut, ImageSource
+from onecut.engine.port import Cut, ImageSource, Limits
 
 
 @dataclass(frozen=True)
@@ -71,6 +71,8 @@ class Holdings:
     """For each point's id, the id of its layer."""
     exports: Mapping[str, str]
     """For each export's id, the id of its volume."""
+    limits: Mapping[str, Limits]
+    """For each volume's id, its limits."""
     plans: Sequence[CutPlan]
 
 
@@ -107,6 +109,14 @@ class Ledger(Protocol):
 
     def exported_volume(self, export_id: str) -> str | None:
         """Read which volume an export serves; None when there is no such export."""
+        ...
+
+    def limits_of(self, volume_ids: Collection[str]) -> Mapping[str, Limits]:
+        """Read the limits of volumes, by their ids; those that are not there are left out."""
+        ...
+
+    def set_limits(self, limits: Mapping[str, Limits]) -> None:
+        """Write down new limits of volumes."""
         ...
 
     def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:

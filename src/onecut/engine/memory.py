@@ -8,7 +8,7 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
-from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Source
+from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
 from onecut.errors import CannotCut, EngineError, NoChangeList, VolumeUnusable
 from onecut.nbd.client import BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import NbdError
@@ -123,6 +123,7 @@ class MemoryEngine:
         self._points: dict[str, _Point] = {}
         self._exports: dict[str, str] = {}
         self._cuts: dict[str, Cut] = {}
+        self._limits: dict[str, Limits] = {}
 
     async def start(self) -> None:
         """See `Engine.start`."""
@@ -144,12 +145,17 @@ class MemoryEngine:
         """See `Engine.delete_volume`."""
         self._require_detached(volume_id)
         self._volumes.pop(volume_id, None)
+        self._limits.pop(volume_id, None)
 
     async def extend_volume(self, volume_id: str, size_bytes: int) -> None:
         """See `Engine.extend_volume`."""
         image = self._volume(volume_id)
         self._require_detached(volume_id)
         image.size_bytes = max(image.size_bytes, size_bytes)
+
+    async def limit(self, limits: Mapping[str, Limits]) -> None:
+        """See `Engine.limit`. It has no clients, so nothing is slowed down."""
+        self._limits.update((volume_id, each) for volume_id, each in limits.items() if volume_id in self._volumes)
 
     async def export(self, export_id: str, volume_id: str) -> str:
         """See `Engine.export`."""
@@ -239,6 +245,10 @@ class MemoryEngine:
     def read(self, volume_id: str, offset: int, length: int) -> bytes:
         """Read from a volume, as a client would."""
         return self._volume(volume_id).read(offset, length)
+
+    def limits(self, volume_id: str) -> Limits:
+        """Return the limits that are in force for a volume."""
+        return self._limits.get(volume_id, Limits())
 
     async def _begun(self, source: Source, size_bytes: int) -> Image:
         if isinstance(source, ImageSource):

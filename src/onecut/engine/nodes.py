@@ -1,9 +1,10 @@
 """
 The daemon's block graph: one node for each layer, named ``oc-`` and the layer's id, and the exports above the tops.
 
-The graph follows the ledger. A layer's node is opened with its parent named explicitly; what the file's header says
-of a backing file is for people with `qemu-img` only. A layer with a source stands on an NBD client's node, named
-``src-`` and the layer's id; whoever reads layers from outside gets an export of its own, named ``read-`` and so on.
+Between a top and its exports stands the volume's throttle filter (see `throttles`). The graph follows the ledger. A
+layer's node is opened with its parent named explicitly; what the file's header says of a backing file is for people
+with `qemu-img` only. A layer with a source stands on an NBD client's node, named ``src-`` and the layer's id; whoever
+reads layers from outside gets an export of its own, named ``read-`` and so on.
 """
 
 import asyncio
@@ -11,15 +12,16 @@ import secrets
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
 from onecut.engine.files import LayerFiles
 from onecut.engine.ledger import Layer, PlannedMember
 from onecut.engine.monitor import DaemonRefused, Monitor, refusal
-from onecut.engine.port import ImageSource
+from onecut.engine.port import ImageSource, Limits
 from onecut.engine.template import Template
+from onecut.engine.throttles import Throttles
 from onecut.errors import Misconfigured
 from onecut.nbd.address import TcpAddress, parse_uri
 from onecut.nbd.client import NbdClient
@@ -49,6 +51,17 @@ log = structlog.get_logger(__name__)
 Options = Mapping[str, Any]
 
 
+class _Graph(NamedTuple):
+    """The daemon's nodes, by their names."""
+
+    names: Sequence[str]
+    """In the order they were opened."""
+    backing: Mapping[str, str]
+    """For each node that stands on another, that one."""
+    file: Mapping[str, str]
+    """For each node above a file's or a layer's node, that one."""
+
+
 class Nodes:
     """The daemon's nodes, jobs and exports, in the engine's words."""
 
@@ -57,6 +70,7 @@ class Nodes:
         """Layers that can't be opened, those above them included, each with a sentence why."""
         self.monitor = monitor
         self.files = files
+        self.throttles = Throttles(monitor)
         self._access: Options = {}
         self._templates: dict[int, Template] = {}
 
@@ -164,7 +178,7 @@ class Nodes:
 
     async def sources(self) -> Sequence[str]:
         """List the layers whose sources are open."""
-        return [name.removeprefix(_SOURCE) for name in (await self._graph())[0] if name.startswith(_SOURCE)]
+        return [name.removeprefix(_SOURCE) for name in (await self._graph()).names if name.startswith(_SOURCE)]
 
     async def freeze(self, members: Sequence[PlannedMember]) -> None:
         """Put each member's overlay over its layer, all at one instant, or none."""
@@ -240,8 +254,8 @@ class Nodes:
         `query-named-block-nodes` would be the stable command. But it looks into each qcow2 node, and in 7.2 aborts
         the daemon (block/qcow2.c `qcow2_get_specific_info`, "Assertion `false' failed") when one is just being made.
         """
-        names, standing = await self._graph()
-        return {name.removeprefix(_PREFIX): name in standing for name in names if name.startswith(_PREFIX)}
+        graph = await self._graph()
+        return {name.removeprefix(_PREFIX): name in graph.backing for name in graph.names if name.startswith(_PREFIX)}
 
     async def resize(self, layer_id: str, size_bytes: int) -> None:
         """Make a top layer so long."""
@@ -249,15 +263,17 @@ class Nodes:
 
     async def exports(self) -> dict[str, str]:
         """Read, for each export's id, the layer it serves."""
-        return await self._exports(_PREFIX)
+        graph, served = await self._graph(), await self._exports(_PREFIX)
+        return {export_id: graph.file.get(name, name).removeprefix(_PREFIX) for export_id, name in served.items()}
 
-    async def export(self, export_id: str, layer_id: str) -> None:
-        """Serve a layer to writers."""
+    async def export(self, export_id: str, layer_id: str, *, volume_id: str, limits: Limits) -> None:
+        """Serve a volume's top layer to writers, within limits."""
+        throttle = await self.throttles.put(volume_id, _node(layer_id), limits)
         arguments = {
             "type": "nbd",
             "id": f"{_PREFIX}{export_id}",  # must begin with a letter; QEMU, util/id.c
             "name": export_id,
-            "node-name": _node(layer_id),
+            "node-name": throttle,
             "writable": True,
         }
         await self.monitor.execute("block-export-add", arguments)
@@ -268,7 +284,8 @@ class Nodes:
 
     async def readings(self) -> dict[str, str]:
         """Read, for the name of each export to readers, the layer it serves."""
-        return {f"{_READING}{found}": layer_id for found, layer_id in (await self._exports(_READING)).items()}
+        served = await self._exports(_READING)
+        return {f"{_READING}{found}": name.removeprefix(_PREFIX) for found, name in served.items()}
 
     async def begin_reading(self, layer_id: str) -> str:
         """Serve a layer to readers who may ask how deep its data lies, and return the export's name."""
@@ -287,18 +304,23 @@ class Nodes:
         """
         await self.monitor.delete_export(name)
 
-    async def _graph(self) -> tuple[Sequence[str], frozenset[str]]:
-        """Read the nodes' names in the order they were opened, and which of them stand on another."""
+    async def sweep_throttles(self) -> None:
+        """Take away the throttle filters that no export uses."""
+        await self.throttles.sweep(set((await self._exports(_PREFIX)).values()))
+
+    async def _graph(self) -> _Graph:
         graph = await self.monitor.execute("x-debug-query-block-graph")
         names = {node["id"]: node["name"] for node in graph["nodes"] if node["type"] == "block-driver"}
-        standing = frozenset(
-            names[edge["parent"]] for edge in graph["edges"] if edge["name"] == "backing" and edge["parent"] in names
-        )
-        return list(names.values()), standing
+        children: dict[str, dict[str, str]] = {"backing": {}, "file": {}}
+        for edge in graph["edges"]:
+            if edge["name"] in children and edge["parent"] in names:
+                children[edge["name"]][names[edge["parent"]]] = names[edge["child"]]
+        return _Graph(list(names.values()), **children)
 
     async def _exports(self, prefix: str) -> dict[str, str]:
+        """Read, for the id of each export with a prefix, the node it stands on."""
         return {
-            found["id"].removeprefix(prefix): found["node-name"].removeprefix(_PREFIX)
+            found["id"].removeprefix(prefix): found["node-name"]
             for found in await self.monitor.execute("query-block-exports")
             if found["id"].startswith(prefix)
         }

@@ -66,6 +66,16 @@ Source = PointSource | ImageSource
 """What a volume's content comes from."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What all clients of a volume together may do in a second; None is no limit."""
+
+    iops: int | None = None
+    """Requests, of whatever length: reads, writes, zeroing and discards."""
+    bytes_per_s: int | None = None
+    """Bytes read and written."""
+
+
 class ExtentKind(Enum):
     """What is known of a range of a point."""
 
@@ -177,6 +187,15 @@ class Engine(Protocol):
 
     async def extend_volume(self, volume_id: str, size_bytes: int) -> None:
         """Make a volume without an export at least *size_bytes* long; what is new reads as zeros."""
+        ...
+
+    async def limit(self, limits: Mapping[str, Limits]) -> None:
+        """
+        Limit what clients of volumes may do, from now on and until it is called again for the same volumes.
+
+        Clients that are connected stay so, and cuts are not held up by requests that wait. A new volume has no
+        limits; one that is not there is no error.
+        """
         ...
 
     async def export(self, export_id: str, volume_id: str) -> str:

@@ -7,7 +7,7 @@ A volume is a chain of qcow2 layers whose top takes the writes; a cut puts a new
 The parts: `qsd` is the process, `monitor` the line to it, `nodes` its graph, `files` the folder, `forest` what
 follows from the layers' family tree, `recovery` what comes after a crash, `housekeeping` what is freed in the
 background, `hydration` what is fetched in the background, `readings` who reads points, `changes` what was written
-between two, `gate` who may act now.
+between two, `throttles` what clients may do in a second, `gate` who may act now.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ from onecut.engine.hydration import Hydration
 from onecut.engine.ledger import CutPlan, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes
-from onecut.engine.port import Cut, EngineHealth, Extent, ExtentKind, ImageSource, Source
+from onecut.engine.port import Cut, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
 from onecut.engine.qsd import StorageDaemon
 from onecut.engine.readings import Readings
 from onecut.engine.recovery import recover, reopen, settle
@@ -207,6 +207,22 @@ class QemuEngine:
             await self._reached("resize_noted")
             await nodes.resize(top.id, max(top.size_bytes, size_bytes))
 
+    async def limit(self, limits: Mapping[str, Limits]) -> None:
+        """
+        See `Engine.limit`.
+
+        The daemon comes first, the ledger second, so what failed is undone at the latest when the daemon is started
+        again. An export that an older release made has no filter; its limits are in force when it is made anew.
+        """
+        async with self._alone_with(limits) as nodes:
+            known = await asyncio.to_thread(self._ledger.limits_of, limits)
+            changed = {volume_id: limits[volume_id] for volume_id in known if limits[volume_id] != known[volume_id]}
+            for volume_id in set((await asyncio.to_thread(self._ledger.exports_of, changed)).values()):
+                if not await nodes.throttles.tune(volume_id, changed[volume_id]):
+                    log.warning("limits_wait_for_export", volume_id=volume_id)
+            await self._reached("throttled")
+            await asyncio.to_thread(self._ledger.set_limits, changed)
+
     async def export(self, export_id: str, volume_id: str) -> str:
         """See `Engine.export`."""
         _check_ids([export_id])
@@ -215,12 +231,14 @@ class QemuEngine:
             if served not in {None, volume_id}:
                 raise EngineError(f"export {export_id} serves volume {served} already")
             top = await self._top(nodes, volume_id)
+            limits = (await asyncio.to_thread(self._ledger.limits_of, [volume_id]))[volume_id]
             if served is None:
                 await asyncio.to_thread(self._ledger.add_export, export_id, volume_id)
             if export_id not in await nodes.exports():
                 try:
-                    await nodes.export(export_id, top.id)
+                    await nodes.export(export_id, top.id, volume_id=volume_id, limits=limits)
                 except DaemonRefused:
+                    await nodes.throttles.remove(volume_id)
                     await asyncio.to_thread(self._ledger.remove_export, export_id)
                     raise
         return self._uri(export_id)
@@ -232,8 +250,15 @@ class QemuEngine:
         if volume_id is None:
             return
         async with self._alone_with([volume_id]) as nodes:
+            # What waits for its turn must be answered first; at the volume's own speed that may take a while.
+            await nodes.throttles.tune(volume_id, Limits())
             await nodes.unexport(export_id)
             await asyncio.to_thread(self._ledger.remove_export, export_id)
+            if await asyncio.to_thread(self._ledger.exports_of, [volume_id]):
+                limits = await asyncio.to_thread(self._ledger.limits_of, [volume_id])
+                await nodes.throttles.tune(volume_id, limits[volume_id])
+            else:
+                await nodes.throttles.remove(volume_id)
 
     async def cut(self, cut_id: str, points: Mapping[str, str], *, deadline_s: float) -> Cut:
         """

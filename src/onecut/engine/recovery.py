@@ -47,6 +47,7 @@ async def recover(nodes: Nodes, ledger: Ledger, files: LayerFiles) -> None:
         await settle(plan, nodes, ledger, files)
     holdings = await asyncio.to_thread(ledger.holdings)
     await _drop_exports(nodes, holdings)
+    await nodes.sweep_throttles()
     await _open_layers(nodes, holdings, holdings.layers)
     await _grow_tops(nodes, holdings)
     await _make_exports(nodes, holdings, holdings.tops)
@@ -134,6 +135,10 @@ async def _grow_tops(nodes: Nodes, holdings: Holdings) -> None:
 async def _make_exports(nodes: Nodes, holdings: Holdings, of: Collection[str]) -> None:
     made = await nodes.exports()
     for export_id, volume_id in holdings.exports.items():
-        top = holdings.tops[volume_id]
-        if volume_id in of and export_id not in made and top not in nodes.broken:
-            await nodes.export(export_id, top)
+        top, limits = holdings.tops[volume_id], holdings.limits[volume_id]
+        if volume_id not in of or top in nodes.broken:
+            continue
+        if export_id in made:
+            await nodes.throttles.tune(volume_id, limits)
+        else:
+            await nodes.export(export_id, top, volume_id=volume_id, limits=limits)

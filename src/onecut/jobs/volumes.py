@@ -19,6 +19,7 @@ from onecut.jobs import hydration, queue
 from onecut.jobs.exports import Exports
 from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
+from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
@@ -36,10 +37,17 @@ class CreateVolumes:
     """
 
     def __init__(
-        self, engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float]
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        images: Images,
+        following: Following,
+        *,
+        pauses_s: Sequence[float],
     ) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
-        self._images = images
+        self._images, self._following = images, following
         self._exports = Exports(engine, database, pauses_s=pauses_s)
 
     @property
@@ -101,6 +109,7 @@ class CreateVolumes:
         source = None if volume.snapshot_id is None else sources[volume.snapshot_id]
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
         await persist(lambda: create(source=source), self._pauses_s)
+        await self._following.follow(volume.id)
         for attachment_id in attachment_ids:
             await self._exports.begin(attachment_id)
         # A point may be of a volume that is being filled itself.
@@ -171,13 +180,17 @@ class DeleteVolumes:
 class ExtendVolume:
     """Makes a detached volume larger."""
 
-    def __init__(self, engine: Engine, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+    def __init__(self, engine: Engine, clock: Clock, following: Following, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
+        self._following = following
 
     @property
     def steps(self) -> Steps:
-        """Extend the data."""
-        return {"extend": self._extend}
+        """Extend the data, and let it be as fast as a volume of that size may be."""
+        return {"extend": self._extend, "limit": self._limit}
+
+    async def _limit(self, order: Order) -> None:
+        await self._following.follow(order.request["volume_id"], size_gib=order.request["size_gib"])
 
     async def _extend(self, order: Order) -> None:
         volume_id, size_bytes = order.request["volume_id"], order.request["size_gib"] * GiB
@@ -201,18 +214,28 @@ class BatchExtendVolumes:
     The first failure ends the job: that volume goes to `error_extending`, those after it stay as they were.
     """
 
-    def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        database: Database,
+        clock: Clock,
+        following: Following,
+        *,
+        pauses_s: Sequence[float],
+    ) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
+        self._following = following
 
     @property
     def steps(self) -> Steps:
-        """Extend the data of those that are not done yet."""
+        """Extend the data of those that are not done yet, and let each be as fast as one of that size may be."""
         return {"extend": self._extend}
 
     async def _extend(self, order: Order) -> None:
         for volume_id, size_gib in await transact(self._database, functools.partial(_unextended, order=order)):
             extend = functools.partial(self._engine.extend_volume, volume_id, size_gib * GiB)
             await persist(extend, self._pauses_s)
+            await self._following.follow(volume_id, size_gib=size_gib)
             await self._show(order, volume_id, size_gib)
 
     async def _show(self, order: Order, volume_id: str, size_gib: int) -> None:
@@ -264,16 +287,22 @@ def forget(session: Session, volume_ids: list[str]) -> None:
 
 
 def job_types(
-    engine: Engine, database: Database, clock: Clock, images: Images, *, pauses_s: Sequence[float] = ENGINE_PAUSES_S
+    engine: Engine,
+    database: Database,
+    clock: Clock,
+    images: Images,
+    following: Following,
+    *,
+    pauses_s: Sequence[float] = ENGINE_PAUSES_S,
 ) -> dict[str, JobType]:
     """Return how each type of job about volumes is carried out."""
-    create = CreateVolumes(engine, database, clock, images, pauses_s=pauses_s)
+    create = CreateVolumes(engine, database, clock, images, following, pauses_s=pauses_s)
     delete_volumes = DeleteVolumes(engine, database, clock, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,
         "deleteVolume": delete_volumes,
         "bulkDeleteVolume": delete_volumes,
-        "extendVolume": ExtendVolume(engine, clock, pauses_s=pauses_s),
-        "batchExtendVolume": BatchExtendVolumes(engine, database, clock, pauses_s=pauses_s),
+        "extendVolume": ExtendVolume(engine, clock, following, pauses_s=pauses_s),
+        "batchExtendVolume": BatchExtendVolumes(engine, database, clock, following, pauses_s=pauses_s),
     }

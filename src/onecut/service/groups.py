@@ -367,7 +367,8 @@ def _check_same(field_name: str, snapshot_id: str, has: str, wanted: str | None,
 
 def _volume_order(member: Snapshot, name: str, source: Volume | None) -> VolumeOrder:
     """Order a volume like *source*, whose performance only it knows."""
-    iops, throughput_mib = (source.iops, source.throughput_mib) if source else (None, None)
+    alike = source is not None and source.volume_type == member.volume_type
+    iops, throughput_mib = (source.iops, source.throughput_mib) if source and alike else (None, None)
     catalog.check_type(member.volume_type, iops=iops, throughput_mib=throughput_mib)
     return VolumeOrder(
         name=name,

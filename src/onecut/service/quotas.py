@@ -94,6 +94,17 @@ def check_volumes(session: Session, project_id: str, grown: Sequence[Volume], *,
         for resource in (kind, *(f"{kind}_{name}" for name in volume_types))
         if resource in finite
     ]
+    _check_use(session, project_id, concerned, finite)
+
+
+def check_retyped(session: Session, volume: Volume) -> None:
+    """Refuse another type, which the transaction has written already, beyond the quotas of that type; see above."""
+    finite = _finite(session, volume.project_id)
+    of_type = [f"{kind}_{volume.volume_type}" for kind in ("volumes", "gigabytes")]
+    _check_use(session, volume.project_id, [resource for resource in of_type if resource in finite], finite)
+
+
+def _check_use(session: Session, project_id: str, concerned: Sequence[str], finite: Mapping[str, int]) -> None:
     if not concerned:
         return
     hold(session, project_id)

@@ -21,7 +21,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, quotas, recycle_policy, tags
+from onecut.service import attachments, catalog, limits, listing, quotas, recycle_policy, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
@@ -44,7 +44,7 @@ SEARCHABLE: Final = re.compile(r'[^"\\\x00-\x1f]*')
 """Metadata keys that a JSON path can name: it has no way to write the characters that JSON escapes."""
 
 STATES: Final = frozenset(VOLUME_MOVES) | {
-    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading", "retyping",
+    "backing-up", "restoring-backup", "error_restoring", "uploading", "downloading",
 }  # fmt: skip
 """Every state that EVS documents; a volume of Onecut never has the latter ones."""
 
@@ -129,6 +129,7 @@ def create(
     catalog.check_zone(order.availability_zone, zones)
     catalog.check_type(order.volume_type, iops=order.iops, throughput_mib=order.throughput_mib)
     catalog.check_size("size", order.size_gib, code="EVS.1010")
+    limits.check(order.volume_type, order.size_gib, iops=order.iops, throughput_mib=order.throughput_mib)
     if not 1 <= count <= catalog.BATCH_MAX:
         raise BadRequest(f"count: must be 1 to {catalog.BATCH_MAX}, not {count}", code="EVS.1021")
     _check_metadata(order.metadata, from_snapshot=order.snapshot_id is not None)
