@@ -25,6 +25,10 @@ def test_help_explains_every_target() -> None:
     [
         ("run", "qemu-system-common qemu-utils qemu-block-extra"),
         ("dev", "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit"),
+        (
+            "bench",
+            "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit restic borgbackup",
+        ),
     ],
 )
 def test_a_machine_without_apt_get_is_told_what_to_install(tmp_path: Path, level: str, packages: str) -> None:
