@@ -68,6 +68,12 @@ class Settings(BaseSettings):
     collect_grace_s: float = Field(
         default=86400.0, gt=0, description="Seconds after which what a dead archive has left is collected."
     )
+    verify_every_s: float = Field(
+        default=86400.0, gt=0, description="Seconds between verifications of the repository, and before the first."
+    )
+    verify_share: float = Field(
+        default=0.02, ge=0, le=1, description="Share of the chunks that a verification reads, chosen anew each time."
+    )
     workers: int = Field(default=8, ge=1, le=64, description="Jobs carried out at the same time.")
     log_level: str = Field(
         default="info", pattern="^(debug|info|warning|error)$", description="Least level that is logged."

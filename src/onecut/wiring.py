@@ -213,6 +213,12 @@ class Onecut:
                 ),
                 name="collection",
             ),
+            asyncio.create_task(
+                archiving.upkeep.verify_for_ever(
+                    every_s=self.settings.verify_every_s, share=self.settings.verify_share
+                ),
+                name="verification",
+            ),
             asyncio.create_task(archiving.images.tend_for_ever(), name="images"),
             asyncio.create_task(hydration.look_again_for_ever(engine, database), name="hydration"),
         ]
@@ -236,13 +242,14 @@ class Onecut:
             patience=patience,
         )
         metrics = ArchiveMetrics(app.state.registry)
-        upkeep, server = Upkeep(database, repository, patience=patience), _image_server(settings)
+        upkeep = Upkeep(database, repository, patience=patience, metrics=metrics)
+        server = _image_server(settings)
         archiving = Archiving(
             database=database,
             archiver=Archiver(engine, database, self.clock, repository, limits=limits, metrics=metrics),
             upkeep=upkeep,
             points=Points(engine, database),
-            images=Images(engine, database, repository, upkeep, server, patience=patience),
+            images=Images(engine, database, repository, upkeep, server, patience=patience, metrics=metrics),
         )
         try:
             yield archiving

@@ -24,10 +24,11 @@ def test_help_explains_every_target() -> None:
     ("level", "packages"),
     [
         ("run", "qemu-system-common qemu-utils qemu-block-extra"),
-        ("dev", "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit"),
+        ("dev", "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql"),
         (
             "bench",
-            "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit restic borgbackup",
+            "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql restic"
+            " borgbackup",
         ),
     ],
 )
@@ -43,7 +44,7 @@ def test_a_machine_without_apt_get_is_told_what_to_install(tmp_path: Path, level
 
     run = subprocess.run(
         [tools / "bash", checkout / "scripts" / "setup", level],
-        env={"PATH": str(tools), "PYTHON": python},
+        env={"PATH": str(tools), "PYTHON": python, "POSTGRESQL_FOLDER": str(tmp_path)},
         check=False,
         capture_output=True,
         text=True,

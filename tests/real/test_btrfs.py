@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Self
 
 import pytest
-from kernel_disks import block_devices, missing_for_btrfs, mounted_btrfs, run
+from kernel_disks import block_devices, missing_for, mounted_btrfs, run
 from orders import delete_groups, new_server, new_volumes, opened, take_group, uris
 from running import Site, wait_until
 
@@ -23,7 +23,7 @@ FILES_MAX = 4000
 
 @pytest.fixture(autouse=True)
 def _needs_btrfs() -> None:
-    reason = missing_for_btrfs()
+    reason = missing_for("btrfs")
     if reason is not None:
         pytest.skip(reason)
 

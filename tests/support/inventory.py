@@ -19,6 +19,8 @@ from onecut.engine.monitor import Monitor
 from onecut.engine.nodes import Nodes
 from onecut.jobs import points
 from onecut.repository.address import open_store
+from onecut.repository.collector import plan_collection
+from onecut.repository.repository import Repository
 
 PATIENCE_S = 20.0
 
@@ -29,10 +31,10 @@ MERGE_DEADLINE_S = 240.0
 class Inventory:
     """Reads the database, the layers' folder and, once the service has let go of it, the daemon."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, repository: str | None = None) -> None:
         self._data = data
         self._files = LayerFiles(data / "layers")
-        self._store = open_store(str(data / "repository"))
+        self._store = open_store(repository or str(data / "repository"))
 
     def wait_until_tidy(self) -> None:
         """
@@ -47,6 +49,13 @@ class Inventory:
                 wait_until(less, f"less is left of {left}", MERGE_DEADLINE_S)
         finally:
             database.close()
+
+    def check_repository(self) -> None:
+        """Assert that manifests reach every object of the repository, and that nothing in it is half done."""
+        plan = plan_collection(Repository.open(self._store), thorough=True)
+        assert [info.path for info in plan.unreferenced] == []
+        left = [info.path for room in ("leases", "deletions", "clock") for info in self._store.list(room)]
+        assert left == []
 
     def _is_less(self, database: Database, before: int) -> bool:
         return len(self._disorder(database)) < before

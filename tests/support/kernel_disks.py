@@ -1,6 +1,7 @@
 """NBD disks as block devices of the kernel (nbdfuse, loop), and file systems mounted on them. Root only."""
 
 import os
+import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -9,21 +10,22 @@ from pathlib import Path
 
 from running import DEADLINE_S, wait_until
 
-PROGRAMS = ("nbdfuse", "losetup", "mkfs.btrfs", "btrfs")
+PROGRAMS = {"btrfs": ("mkfs.btrfs", "btrfs"), "ext4": ("mkfs.ext4", "e2label")}
+"""What each file system needs beside the programs that show NBD disks to the kernel."""
 
 
-def missing_for_btrfs() -> str | None:
-    """Say why this machine can't mount a btrfs from NBD disks; None when it can."""
+def missing_for(file_system: str) -> str | None:
+    """Say why this machine can't mount such a file system from NBD disks; None when it can."""
     if os.geteuid() != 0:
         return "only root may mount"
     for device in ("/dev/fuse", "/dev/loop-control"):
         if not Path(device).exists():
             return f"there is no {device}"
-    if "btrfs" not in Path("/proc/filesystems").read_text().split():
-        return "the kernel has no btrfs"
-    for program in PROGRAMS:
-        if subprocess.run(["which", program], capture_output=True, check=False).returncode:
-            return f"the program {program} is not installed (packages libnbd-bin, btrfs-progs)"
+    if file_system not in Path("/proc/filesystems").read_text().split():
+        return f"the kernel has no {file_system}"
+    for program in ("nbdfuse", "losetup", *PROGRAMS[file_system]):
+        if shutil.which(program) is None:
+            return f"the program {program} is not installed (packages libnbd-bin, btrfs-progs, e2fsprogs)"
     return None
 
 
@@ -58,6 +60,17 @@ def mounted_btrfs(devices: Sequence[str]) -> Iterator[Path]:
         finally:
             run("umount", str(folder))
             run("btrfs", "device", "scan", "--forget")
+
+
+@contextmanager
+def mounted_ext4(device: str) -> Iterator[Path]:
+    """Mount the ext4 on a device; what its journal holds is replayed."""
+    with _folder() as folder:
+        run("mount", "-t", "ext4", device, str(folder))
+        try:
+            yield folder
+        finally:
+            run("umount", str(folder))
 
 
 @contextmanager

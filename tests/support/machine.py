@@ -39,9 +39,7 @@ class Machine:
 
     def start(self) -> None:
         """Start the service; the first time, sign in. The token outlives the process."""
-        with self._log.open("ab") as log:
-            command = [sys.executable, mortal_service.__file__, self._listen, str(self.data)]
-            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+        self._launch()
         wait_until(self._answers, "the service answers")
         if self._client is None:
             told = json.loads((self.data / "credentials.json").read_text())
@@ -49,6 +47,13 @@ class Machine:
                 told["endpoint"], told["domain_name"], told["user_name"], told["password"], told["project_name"]
             )
             self.tenant = Tenant(self._client, told["project_id"])
+
+    def start_until(self, place: str) -> None:
+        """Start a service that dies at *place* by itself; see `mortal_service`."""
+        self.data.mkdir(exist_ok=True)
+        self._place.write_text(place)
+        self._launch()
+        self._wait_for_death(place)
 
     def kill(self) -> None:
         """Kill the service; the daemon goes on."""
@@ -72,23 +77,31 @@ class Machine:
             print(log.read_text())  # noqa: T201 - shown when the test fails
 
     def kill_during(self, order: Callable[[], Any], place: str) -> dict[str, Any]:
-        """
-        Give an order to a service that dies at *place*, start it again, and return the job once it has ended.
-
-        See `mortal_service` for the places.
-        """
-        assert self._process is not None
+        """Give an order to a service that dies at *place*, start it again, and return the job once it has ended."""
         before = self._job_ids()
+        self.die_during(order, place)
+        self.start()
+        (job_id,) = self._job_ids() - before
+        return self.tenant.job(job_id)
+
+    def die_during(self, order: Callable[[], Any], place: str) -> None:
+        """Give an order to a service that dies at *place*; see `mortal_service`."""
         self._place.write_text(place)
         with suppress(httpx.TransportError):  # it may die before the answer is sent
             order()
+        self._wait_for_death(place)
+
+    def _launch(self) -> None:
+        with self._log.open("ab") as log:
+            command = [sys.executable, mortal_service.__file__, self._listen, str(self.data)]
+            self._process = subprocess.Popen(command, stdout=log, stderr=log, env=self._environment)
+
+    def _wait_for_death(self, place: str) -> None:
+        assert self._process is not None
         try:
             self._process.wait(DEADLINE_S)
         except subprocess.TimeoutExpired as alive:
             raise AssertionError(f"the service never came to: {place}") from alive
-        self.start()
-        (job_id,) = self._job_ids() - before
-        return self.tenant.job(job_id)
 
     def _answers(self) -> bool:
         assert self._process is not None
@@ -111,10 +124,17 @@ class Machine:
 @contextmanager
 def running_machine(**settings: object) -> Iterator[Machine]:
     """Run a service in a process and a folder of its own; end it, its daemon and the folder at last."""
+    with new_machine(**settings) as machine:
+        machine.start()
+        yield machine
+
+
+@contextmanager
+def new_machine(**settings: object) -> Iterator[Machine]:
+    """The same, for a service that the test starts."""
     with short_folder() as folder:
         machine = Machine(folder, **settings)
         try:
-            machine.start()
             yield machine
         finally:
             machine.close()

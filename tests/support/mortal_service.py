@@ -6,17 +6,22 @@ At the place that the file ``DATA/die-at`` names, the file is removed and the pr
 * ``step TYPE STEP``: the step was written down and is not taken yet;
 * ``engine STAGE``: between two stages of one of the engine's acts;
 * ``after ACT``: an act of the engine is done, and nobody has been told;
-* ``ledger CALL``: the engine is about to write down what it did.
+* ``ledger CALL``: the engine is about to write down what it did;
+* ``store ACT ROOM``: the repository is about to `put`, `commit` (a batch) or `delete` objects of that room.
 """
 
 import asyncio
 import functools
+import itertools
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+
+from fastapi import FastAPI
 
 from onecut.clock import Clock
 from onecut.config import Settings
@@ -24,6 +29,8 @@ from onecut.db.ledger import DatabaseLedger
 from onecut.db.session import Database
 from onecut.engine.port import Engine
 from onecut.engine.qemu import QemuEngine
+from onecut.jobs.archiving import Archiving
+from onecut.repository.store import Batch, ObjectStore, PutMode
 from onecut.wiring import Onecut
 
 ACTS = (
@@ -50,13 +57,69 @@ def main(listen: str, data: Path) -> None:
 
 
 async def _serve(settings: Settings, reached: Callable[[str], None]) -> None:
-    onecut = Onecut(
+    onecut = _MortalOnecut(
         settings,
         make_engine=functools.partial(_mortal_engine, reached),
         on_step=lambda job_type, step: reached(f"step {job_type} {step}"),
     )
+    onecut.reached = reached
     async with onecut.running():
         await onecut.until_stopped()
+
+
+class _MortalOnecut(Onecut):
+    """Tells what it is about to write to the repository."""
+
+    reached: Callable[[str], None]
+
+    @contextmanager
+    def _archiving(self, app: FastAPI, engine: Engine, database: Database) -> Iterator[Archiving]:
+        app.state.repository.store = _MortalStore(app.state.repository.store, self.reached)
+        with super()._archiving(app, engine, database) as archiving:
+            yield archiving
+
+
+class _MortalStore:
+    """Tells what is about to be written; objects of several rooms are deleted one room after the other."""
+
+    def __init__(self, inner: ObjectStore, reached: Callable[[str], None]) -> None:
+        self._inner, self._reached = inner, reached
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def put(self, path: str, data: bytes, mode: PutMode = PutMode.OVERWRITE) -> None:
+        self._reached(f"store put {_room(path)}")
+        self._inner.put(path, data, mode)
+
+    def delete(self, paths: Iterable[str]) -> None:
+        for room, those in itertools.groupby(paths, _room):
+            self._reached(f"store delete {room}")
+            self._inner.delete(list(those))
+
+    @contextmanager
+    def batch(self) -> Iterator["_MortalBatch"]:
+        with self._inner.batch() as batch:
+            yield _MortalBatch(batch, self._reached)
+
+
+class _MortalBatch:
+    def __init__(self, inner: Batch, reached: Callable[[str], None]) -> None:
+        self._inner, self._reached = inner, reached
+        self._rooms: set[str] = set()
+
+    def put(self, path: str, parts: Sequence[bytes | memoryview]) -> None:
+        self._rooms.add(_room(path))
+        self._inner.put(path, parts)
+
+    def commit(self) -> None:
+        for room in self._rooms:
+            self._reached(f"store commit {room}")
+        self._inner.commit()
+
+
+def _room(path: str) -> str:
+    return path.partition("/")[0]
 
 
 class _MortalEngine(QemuEngine):

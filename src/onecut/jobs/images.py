@@ -18,6 +18,7 @@ from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy.orm import Session
 
 from onecut.db.images import ServedImage
@@ -26,11 +27,11 @@ from onecut.engine.port import Engine, ImageSource, PointSource, Source
 from onecut.errors import OnecutError
 from onecut.jobs import served
 from onecut.jobs.archive_runs import mark_damaged
-from onecut.jobs.archiver import PATIENCE, STORE_LATER
+from onecut.jobs.archiver import PATIENCE, STORE_LATER, ArchiveMetrics
 from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 from onecut.jobs.upkeep import Upkeep
-from onecut.repository.errors import InUse
+from onecut.repository.errors import Damaged, InUse
 from onecut.repository.image import Image
 from onecut.repository.lease import Lease, drop_lease, leased_snapshot, put_lease
 from onecut.repository.manifest import Chain, snapshot_path
@@ -61,8 +62,10 @@ class Images:
         server: ImageServer,
         *,
         patience: Backoff = PATIENCE,
+        metrics: ArchiveMetrics | None = None,
     ) -> None:
         self._engine, self._database, self._repository = engine, database, repository
+        self._metrics = metrics or ArchiveMetrics(CollectorRegistry())
         self._upkeep, self._server, self._patience = upkeep, server, patience
         self._threads = ThreadPoolExecutor(4, "images")
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
@@ -124,10 +127,14 @@ class Images:
         """Show damage that was met while images were read on their snapshots, and return it by their ids."""
         damages = {snapshot_id: str(damage) for snapshot_id, damage in self._server.damages().items()}
         for snapshot_id in damages.keys() - self._told:
-            log.error("repository_damaged", snapshot_id=snapshot_id, reason=damages[snapshot_id])
-            await self._ask(partial(mark_damaged, snapshot_id=snapshot_id, reason=damages[snapshot_id]))
+            await self._tell_damage(snapshot_id, damages[snapshot_id])
             self._told.add(snapshot_id)
         return damages
+
+    async def _tell_damage(self, snapshot_id: str, reason: str) -> None:
+        log.error("repository_damaged", snapshot_id=snapshot_id, reason=reason)
+        self._metrics.damages.inc()
+        await self._ask(partial(mark_damaged, snapshot_id=snapshot_id, reason=reason))
 
     async def drop_needless(self) -> None:
         """Serve no longer what nobody needs, and let its data go if its snapshot was deleted."""
@@ -141,7 +148,11 @@ class Images:
         async with self._lock(snapshot_id):
             row = await self._ask(partial(served.begin, snapshot_id=snapshot_id))
             if not row.leased:
-                row.size_bytes = await self._patiently(partial(self._hold, row))
+                try:
+                    row.size_bytes = await self._patiently(partial(self._hold, row))
+                except Damaged as damage:
+                    await self._tell_damage(snapshot_id, str(damage))
+                    raise
                 await self._ask(partial(served.leased, snapshot_id=snapshot_id, size_bytes=row.size_bytes))
             return ImageSource(self._serve(row), row.size_bytes)
 

@@ -1,19 +1,22 @@
 """
-What else is done to the repository: binding groups, taking snapshots out, and collecting what nobody owns.
+What else is done to the repository: binding groups, taking snapshots out, collecting what nobody owns, verifying.
 
 Every act bears being done again, and waits while the repository is away.
 """
 
 import asyncio
 import functools
-from collections.abc import Callable, Collection, Sequence
+import threading
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
+from prometheus_client import CollectorRegistry
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -22,16 +25,18 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import OnecutError
 from onecut.jobs import served
-from onecut.jobs.archiver import PATIENCE, STORE_LATER, give_run_up
+from onecut.jobs.archive_runs import mark_damaged
+from onecut.jobs.archiver import PATIENCE, STORE_LATER, ArchiveMetrics, give_run_up
 from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 from onecut.repository.collector import GRACE, execute, plan_collection
 from onecut.repository.delete import delete_snapshot, plan_deletion
-from onecut.repository.errors import InUse, NoSuchSnapshot
+from onecut.repository.errors import Damaged, InUse, NoSuchSnapshot, RepositoryError
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.manifest import Chain, GroupManifest, GroupMember
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
+from onecut.repository.verify import verify
 
 log = structlog.get_logger()
 
@@ -58,13 +63,23 @@ class _Stored:
 class Upkeep:
     """Acts on the repository in threads of its own."""
 
-    def __init__(self, database: Database, repository: Repository, *, patience: Backoff = PATIENCE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        repository: Repository,
+        *,
+        patience: Backoff = PATIENCE,
+        metrics: ArchiveMetrics | None = None,
+    ) -> None:
         self._database, self._repository, self._patience = database, repository, patience
+        self._metrics = metrics or ArchiveMetrics(CollectorRegistry())
+        self._closed = threading.Event()
         self._threads = ThreadPoolExecutor(4, "upkeep")
         self._chain_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
         """End the threads, once what they are doing is done: nothing of the service works on after it has stopped."""
+        self._closed.set()
         self._threads.shutdown(cancel_futures=True)
 
     async def bind(self, group_id: str) -> None:
@@ -188,6 +203,32 @@ class Upkeep:
                 log.warning("collection_failed", reason=str(error))
             await asyncio.sleep(every_s)
 
+    async def verify(self, share: float) -> None:
+        """Read manifests, pages and a random share of the chunks, once, and show damage on the snapshots."""
+        report = await self._in_thread(
+            lambda: verify(self._repository, sample=share, progress=lambda _chunks: self._stop_when_closed())
+        )
+        reasons = {each.name: str(Damaged(each.path, each.reason)) for each in reversed(report.findings)}
+        damaged = await self._ask(partial(_mark_damaged, reasons={each: reasons[each] for each in report.damaged}))
+        for snapshot_id in damaged:
+            log.error("repository_damaged", snapshot_id=snapshot_id, reason=reasons[snapshot_id])
+            self._metrics.damages.inc()
+        log.info("verified", snapshots=report.snapshots, chunks=report.chunks, damaged=len(report.damaged))
+
+    async def verify_for_ever(self, *, every_s: float, share: float) -> None:
+        """Do so now and then; a repository that can't be read now is verified later."""
+        while True:
+            await asyncio.sleep(every_s)
+            try:
+                await self.verify(share)
+            except OnecutError as error:
+                log.warning("verification_failed", reason=str(error))
+
+    def _stop_when_closed(self) -> None:
+        """Called by the working thread: a verification takes longer than a service that stops can wait."""
+        if self._closed.is_set():
+            raise RepositoryError("the service stops")
+
     async def _patiently(self, act: Callable[[], Result]) -> Result:
         return await persist(lambda: self._in_thread(act), self._patience.pauses(), STORE_LATER)
 
@@ -196,6 +237,21 @@ class Upkeep:
 
     async def _ask(self, act: Callable[[Session], Result]) -> Result:
         return await transact(self._database, act)
+
+
+def _mark_damaged(session: Session, reasons: Mapping[str, str]) -> list[str]:
+    """
+    Note damage, and return the ids of the snapshots that were not known to be damaged.
+
+    One that is being deleted was read while its objects went.
+    """
+    there = select(Snapshot.id).where(
+        Snapshot.id.in_(reasons), Snapshot.fault.is_(None), Snapshot.status.not_in(("deleting", "error_deleting"))
+    )
+    found = list(session.scalars(there.order_by(Snapshot.id)))
+    for snapshot_id in found:
+        mark_damaged(session, snapshot_id, reasons[snapshot_id])
+    return found
 
 
 def _stored(session: Session, snapshot_id: str) -> _Stored | None:

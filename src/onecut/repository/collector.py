@@ -18,7 +18,7 @@ from typing import Final
 
 from onecut.repository.delete import finish_deletion, recorded
 from onecut.repository.errors import InUse, ObjectExists
-from onecut.repository.lease import Lease, drop_lease, leases, store_time
+from onecut.repository.lease import CLOCK, Lease, drop_lease, leases, store_time
 from onecut.repository.manifest import Chain, SnapshotManifest, snapshot_path
 from onecut.repository.mark import Marks, mark_chain
 from onecut.repository.repository import ABANDONED, OBJECTS_PER_FOLDER, Repository
@@ -46,7 +46,7 @@ class CollectionPlan:
     deletions: list[SnapshotManifest] = field(default_factory=list)
     """Deletions that were not completed."""
     markers: list[str] = field(default_factory=list)
-    """Marks of given-up runs that have served their time."""
+    """Marks of given-up runs, and of the present moment, that have served their time."""
     unreferenced: list[ObjectInfo] = field(default_factory=list)
     """Objects that nothing leads to; looked for in a thorough collection only."""
 
@@ -74,6 +74,7 @@ def plan_collection(repository: Repository, *, grace: timedelta = GRACE, thoroug
         chain = Chain(*info.path.removesuffix(".json").split("/")[1:])
         plan.deletions.append(recorded(repository, chain, repository.store.get(info.path)))
     plan.markers.extend(_old_markers(repository, now - ABANDONED_FOR))
+    plan.markers.extend(info.path for info in repository.store.list(CLOCK) if now - info.modified_at >= grace)
     if thorough:
         leased = {each.lease.lease_id for each in known}
         plan.unreferenced.extend(_unreferenced(repository, objects, leased))

@@ -25,6 +25,9 @@ from onecut.repository.store import ObjectStore
 
 ROOM: Final = "leases"
 
+CLOCK: Final = "clock"
+"""Where objects are put for a moment, to learn their time (`store_time`)."""
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -131,7 +134,7 @@ def reading(repository: Repository, chain: Chain, snapshot_id: str) -> Iterator[
 
 def store_time(store: ObjectStore) -> datetime:
     """Return the present moment by the store's clock: the time of an object that was put just now."""
-    path = f"clock/{uuid.uuid4().hex}"
+    path = f"{CLOCK}/{uuid.uuid4().hex}"
     store.put(path, b"")
     try:
         return store.head(path).modified_at

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
-from onecut.repository.errors import Damaged, RepositoryError
+from onecut.repository.errors import Damaged, NoSuchObject, NoSuchSnapshot
 from onecut.repository.manifest import GroupManifest, SnapshotManifest, read_group
 from onecut.repository.mark import Marks
 from onecut.repository.page import Entry, Leaf, Ref
@@ -83,7 +83,7 @@ def prove_group(repository: Repository, group: GroupManifest) -> list[Finding]:
     for member in group.members:
         try:
             manifest = repository.find(member.snapshot_id)
-        except RepositoryError as error:
+        except (Damaged, NoSuchSnapshot) as error:
             findings.append(Finding("group", group.group_id, group.path, str(error)))
             continue
         if (manifest.root, manifest.size_bytes) != (member.root, member.size_bytes):
@@ -96,6 +96,8 @@ def _verify_group(repository: Repository, path: str, report: Verification) -> No
     report.groups += 1
     try:
         group = read_group(path, repository.store.get(path), repository.keys(path.split("/")[1]))
+    except NoSuchObject:  # it was deleted meanwhile
+        return
     except Damaged as damage:
         report.findings.append(Finding("manifest", path, damage.path, damage.reason))
         return
