@@ -27,8 +27,8 @@ def test_help_explains_every_target() -> None:
         ("dev", "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql"),
         (
             "bench",
-            "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql restic"
-            " borgbackup",
+            "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql"
+            + " restic borgbackup",
         ),
     ],
 )
