@@ -55,10 +55,10 @@ fmt:
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
-## Measure, print a table, and write bench/results.json.
+## Measure, print a table, and write bench/results.json. ARGS names sections: make bench ARGS="cuts archives".
 .PHONY: bench
 bench:
-	@scripts/setup dev
+	@scripts/setup bench
 	@exec $(BIN)/python -m bench $(ARGS)
 
 ## Resolve the dependencies of pyproject.toml anew and write the lock files.

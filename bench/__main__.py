@@ -9,10 +9,20 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import cuts, lists, writes
+from bench import archives, changes, cuts, deletions, latency, lists, memory, restores, writes
 from bench.result import Result
 
-SECTIONS = {"cuts": cuts.measure, "writes": writes.measure, "lists": lists.measure}
+SECTIONS = {
+    "cuts": cuts.measure,
+    "writes": writes.measure,
+    "lists": lists.measure,
+    "archives": archives.measure,
+    "changes": changes.measure,
+    "restores": restores.measure,
+    "deletions": deletions.measure,
+    "memory": memory.measure,
+    "latency": latency.measure,
+}
 
 
 @click.command()

@@ -1,7 +1,7 @@
 """Servers, disks and groups of the benchmarks, made through the API."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -14,26 +14,47 @@ SIZE_GIB = 10
 SIZE_BYTES = SIZE_GIB * GiB
 POLL_S = 0.005
 """Between two looks at a job: a look costs the service as much as it costs the client."""
+VOLUME_POLL_S = 0.02
+"""The same for the making of volumes."""
+ARCHIVE_POLL_S = 0.1
+"""The same for jobs that take seconds, and whose work the looks would slow down."""
 
 
 @dataclass(frozen=True)
 class Disks:
     """Disks attached to one server of the service."""
 
+    server_id: str
     volume_ids: Sequence[str]
     uris: Sequence[str]
 
 
-def attach_disks(api: Api, count: int) -> Disks:
+def attach_disks(api: Api, count: int, size_gib: int = SIZE_GIB) -> Disks:
     """Make a server and so many disks attached to it."""
+    return new_disks(api, new_server(api), {"size": size_gib, "count": count})
+
+
+def new_server(api: Api) -> str:
+    """Make a server, and return its id."""
     server = api.call("POST", "/v1/{p}/cloudservers", body={"server": {"name": "bench"}})
-    api.wait(server["job_id"], "creating the server")
-    wanted = {"size": SIZE_GIB, "volume_type": "SSD", "availability_zone": "az1", "count": count}
-    body = {"volume": wanted, "server_id": server["serverIds"][0]}
-    answer = api.call("POST", "/v2.1/{p}/cloudvolumes", body=body)
-    api.wait(answer["job_id"], "creating disks")
+    ended_job(api, server["job_id"], POLL_S)
+    server_id: str = server["serverIds"][0]
+    return server_id
+
+
+def new_disks(api: Api, server_id: str, wanted: Mapping[str, Any]) -> Disks:
+    """Make disks attached to a server."""
+    volume = {"volume_type": "SSD", "availability_zone": "az1", **wanted}
+    answer = api.call("POST", "/v2.1/{p}/cloudvolumes", body={"volume": volume, "server_id": server_id})
+    ended_job(api, answer["job_id"], VOLUME_POLL_S)
     volume_ids = answer["volume_ids"]
-    return Disks(volume_ids, [attachments(api, volume_id)[0]["uri"] for volume_id in volume_ids])
+    return Disks(server_id, volume_ids, [attachments(api, volume_id)[0]["uri"] for volume_id in volume_ids])
+
+
+def delete_disks(api: Api, disks: Disks) -> None:
+    """Delete disks and their server."""
+    body = {"servers": [{"id": disks.server_id}], "delete_volume": True}
+    ended_job(api, api.call("POST", "/v1/{p}/cloudservers/delete", body=body)["job_id"])
 
 
 @dataclass(frozen=True)
@@ -54,11 +75,8 @@ def take_group(api: Api, volume_ids: Sequence[str]) -> TakenCut:
     began, began_at = time.perf_counter(), datetime.now(UTC)
     wanted = {"volume_ids": list(volume_ids), "instant_access": True}
     answer = api.call("POST", "/v5/{p}/snapshot-groups", body={"snapshot_group": wanted})
-    while (job := api.call("GET", f"/v1/{{p}}/jobs/{answer['job_id']}"))["status"] not in {"SUCCESS", "FAIL"}:
-        time.sleep(POLL_S)
+    job = ended_job(api, answer["job_id"], POLL_S)
     total_ms = (time.perf_counter() - began) * 1000
-    if job["status"] == "FAIL":
-        raise AssertionError(job["fail_reason"])
     cut = job["entities"]["cut"]
     taken_at = datetime.fromisoformat(cut["taken_at"]).replace(tzinfo=UTC)
     cut_ms = (taken_at - began_at).total_seconds() * 1000 + cut["pause_ms"]
@@ -68,3 +86,38 @@ def take_group(api: Api, volume_ids: Sequence[str]) -> TakenCut:
 def delete_group(api: Api, group_id: str) -> None:
     """Delete a group and wait until it is gone."""
     api.wait(api.call("DELETE", f"/v5/{{p}}/snapshot-groups/{group_id}")["job_id"], "deleting the group")
+
+
+@dataclass(frozen=True)
+class Archived:
+    """One snapshot in the repository, and what it cost."""
+
+    snapshot_id: str
+    took_s: float
+    """From the request to when a client sees that the job has ended: cut, archived, durable."""
+
+
+def archive_disk(api: Api, volume_id: str) -> Archived:
+    """Take a snapshot of a disk, and wait until it is archived."""
+    began = time.perf_counter()
+    answer = api.call("POST", "/v5/{p}/snapshots", body={"snapshot": {"volume_id": volume_id}})
+    job = ended_job(api, answer["job_id"])
+    return Archived(job["entities"]["snapshot_id"], time.perf_counter() - began)
+
+
+def delete_snapshot(api: Api, snapshot_id: str) -> float:
+    """Delete a snapshot, and return how many seconds it took until it was gone."""
+    began = time.perf_counter()
+    ended_job(api, api.call("DELETE", f"/v5/{{p}}/snapshots/{snapshot_id}")["job_id"], POLL_S)
+    return time.perf_counter() - began
+
+
+def ended_job(api: Api, job_id: str, poll_s: float = ARCHIVE_POLL_S) -> dict[str, Any]:
+    """Wait for the end of a job that must succeed, and return it."""
+    while True:
+        job: dict[str, Any] = api.call("GET", f"/v1/{{p}}/jobs/{job_id}")
+        if job["status"] == "SUCCESS":
+            return job
+        if job["status"] == "FAIL":
+            raise AssertionError(job["fail_reason"])
+        time.sleep(poll_s)

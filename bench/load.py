@@ -2,17 +2,21 @@
 
 import json
 import os
+import random
+import statistics
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from typing import Self
 
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB
 
+BLOCK_BYTES = 4 * KiB
 IO_DEPTH = 4
 LOAD_LIMIT_S = 120
 """No load outlives this, whatever happens to the benchmark."""
@@ -48,10 +52,18 @@ def saturated(uris: Sequence[str]) -> Iterator[None]:
 
 
 class Probe:
-    """A client that writes 4 KiB to one disk, again and again, and notes how long each write took."""
+    """
+    A client that writes 4 KiB to one disk, again and again, and notes how long each write took.
 
-    def __init__(self, uri: str) -> None:
+    Args:
+        uri: The disk.
+        span_bytes: It writes anywhere below this offset.
+        writes_per_s: It writes no more often; by default as often as it can.
+    """
+
+    def __init__(self, uri: str, *, span_bytes: int = BLOCK_BYTES, writes_per_s: float = inf) -> None:
         self._disk = NbdClient.connect(uri)
+        self._blocks, self._pause_s = span_bytes // BLOCK_BYTES, 1 / writes_per_s
         self._stop = threading.Event()
         self._took: list[tuple[float, float]] = []
         self._thread = threading.Thread(target=self._run)
@@ -67,12 +79,21 @@ class Probe:
 
     def longest_ms(self, began: float, ended: float) -> float:
         """Return the longest write that overlaps the time from *began* to *ended* (``time.perf_counter``)."""
-        overlapping = [(end - start) for start, end in list(self._took) if start < ended and end > began]
-        return max(overlapping, default=0.0) * 1000
+        return max(self._overlapping_ms(began, ended), default=0.0)
+
+    def percentile_ms(self, began: float, ended: float, percent: int) -> float:
+        """Return the time that so many percent of the writes between *began* and *ended* did not exceed."""
+        return statistics.quantiles(self._overlapping_ms(began, ended), n=100, method="inclusive")[percent - 1]
+
+    def _overlapping_ms(self, began: float, ended: float) -> list[float]:
+        return [(end - start) * 1000 for start, end in list(self._took) if start < ended and end > began]
 
     def _run(self) -> None:
-        block = os.urandom(4 * KiB)
+        block = os.urandom(BLOCK_BYTES)
         while not self._stop.is_set():
+            offset = random.randrange(self._blocks) * BLOCK_BYTES  # noqa: S311 - a place, no secret
             start = time.perf_counter()
-            self._disk.write(block, 0)
-            self._took.append((start, time.perf_counter()))
+            self._disk.write(block, offset)
+            end = time.perf_counter()
+            self._took.append((start, end))
+            time.sleep(max(0.0, start + self._pause_s - end))

@@ -20,11 +20,15 @@ def test_help_explains_every_target() -> None:
     assert re.findall(r"^make (\w+)\n    [A-Z].*", text, re.MULTILINE) == targets
 
 
+DEV_PACKAGES = "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql"
+
+
 @pytest.mark.parametrize(
     ("level", "packages"),
     [
         ("run", "qemu-system-common qemu-utils qemu-block-extra"),
-        ("dev", "qemu-system-common qemu-utils qemu-block-extra btrfs-progs fio libnbd-bin nbdkit postgresql"),
+        ("dev", DEV_PACKAGES),
+        ("bench", f"{DEV_PACKAGES} restic borgbackup"),
     ],
 )
 def test_a_machine_without_apt_get_is_told_what_to_install(tmp_path: Path, level: str, packages: str) -> None:

@@ -12,6 +12,8 @@ from onecut.repository.collector import plan_collection
 from onecut.repository.delete import delete_snapshot, plan_deletion
 from onecut.repository.page import LEAF_ENTRIES
 from onecut.repository.repository import Repository
+from onecut.repository.tree import lookup
+from onecut.units import KiB, MiB
 
 SMALL = 512
 """Chunks as small as they may be: trees of several levels over disks of less than a MiB."""
@@ -82,6 +84,18 @@ class TestChain:
             leaves_nothing(volume)
 
         assert names(repository.store) == set()
+
+    def test_the_last_chunk_ends_in_zeros(self) -> None:
+        """What lies beyond the end of a long disk is zeros in its last chunk, whatever was read before."""
+        repository = Repository.create(open_store("memory:"), chunk_bytes=64 * KiB)
+        volume = Volume(repository, bytearray(noise(2, 64 * MiB + 1000)))
+        manifest = volume.snapshot()
+        reader = repository.reader(volume.chain.project_id)
+
+        last = lookup(reader, manifest.block_tree, manifest.chunk_count - 1)
+
+        assert last is not None
+        assert reader.chunk(last) == volume.data[-1000:] + bytes(64 * KiB - 1000)
 
     def test_branches_share_and_part(self, repository: Repository) -> None:
         """Two snapshots upon one base each keep what they have when base and sister go."""

@@ -23,8 +23,17 @@ DAEMON_DEADLINE_S = 60.0
 
 @contextmanager
 def throwaway_service(parent: Path | None = None) -> Iterator[Api]:
+    """Run a service in a temporary folder; see `throwaway_process`."""
+    with throwaway_process(parent) as (api, _):
+        yield api
+
+
+@contextmanager
+def throwaway_process(parent: Path | None = None) -> Iterator[tuple[Api, int]]:
     """
-    Run a service in a temporary folder; end it, and the daemon it started, at the end of the block.
+    Run a service in a temporary folder, and yield its API and process id.
+
+    The service, and the daemon it started, are ended at the end of the block.
 
     Args:
         parent: Where the folder is made; by default where temporary files belong.
@@ -36,7 +45,7 @@ def throwaway_service(parent: Path | None = None) -> Iterator[Api]:
     api = Api(folder / "data" / "credentials.json")
     try:
         _wait_until_ready(service, api, folder / "log")
-        yield api
+        yield api, service.pid
     finally:
         api.close()
         service.terminate()

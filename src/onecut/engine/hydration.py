@@ -43,6 +43,9 @@ ASKED_BYTES: Final = 4 * KiB
 _OWN: Final = 1
 """Depth of what lies in the layer itself."""
 
+HEAD_START_S: Final = 0.05
+"""Pause before a filling begins: whoever asked for the volume waits for it, and comes first."""
+
 RETRY_S: Final = 1.0
 """Pause before a filling that was interrupted goes on."""
 
@@ -366,6 +369,7 @@ class Hydration:
     async def _fill(self, filling: Filling) -> None:
         layer = filling.layer
         try:
+            await filling.pause(HEAD_START_S)
             while not filling.unwanted.is_set() and layer in await asyncio.to_thread(self._ledger.sources):
                 await self._try(filling)
         finally:

@@ -37,6 +37,8 @@ NAMING_ATTEMPTS: Final = 100
 """More than there can be deletions in one folder at once."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
+_SYNC_FILE_RANGE_WRITE: Final = 2
 
 
 class LocalStore:
@@ -122,6 +124,8 @@ class LocalStore:
             _write_all(fd, parts)
             if durable:
                 os.fsync(fd)
+            else:
+                _begin_writing(fd)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -214,19 +218,31 @@ def _write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
+def _begin_writing(fd: int) -> None:
+    """
+    Have the kernel write a file now, without waiting for it (sync_file_range(2)).
+
+    Otherwise all of it is written by the next `sync`, and whoever writes to the same file system waits meanwhile:
+    measured, the slowest hundredth of a disk's writes took 10 ms during an archive, this way 5. It promises nothing,
+    so an error means nothing: the `sync` tells.
+    """
+    _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+
+
 def _named(temporary: Path, target: Path, name: Callable[[Path, Path], object]) -> list[Path]:
     """
     Give a file its name and return the folders above whose entries have changed by it.
 
     A folder that was empty may be removed by a deletion just as it is wanted again; then it is made once more.
     """
+    made: list[Path] = []
     for _ in range(NAMING_ATTEMPTS):
         try:
-            made = _make_folders(target.parent)
             name(temporary, target)
         except FileNotFoundError:
             if not temporary.exists():
                 raise
+            made += _make_folders(target.parent)
         else:
             return made
     raise StoreUnavailable(f"the folder of {target} disappears again and again")
