@@ -20,7 +20,7 @@ VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
             "awaiting-transfer",
             "pending-destroy",
         }
-    ),  # fmt: skip
+    ),
     "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
     "in-use": frozenset({"detaching", "attaching", "retyping", "error"}),  # a shared disk attaches again
     "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers

@@ -77,21 +77,22 @@ def add_routes(router: APIRouter, tagged: Tagged[Any], id_name: str) -> None:
         id_name: What EVS calls a resource's id in the path.
     """
     resource_id_in_path = Path(alias=id_name)
+    noun = tagged.resource_type
 
-    @router.get("/tags")
+    @router.get("/tags", name=f"list_{noun}_tags")
     def list_tags(project_id: str, session: Reading) -> TagsInUse:
         """List all tags of the project's resources, as the SDK reads them here: an array, not an object."""
         found = tagged.in_use(session, project_id)
         return TagsInUse(tags=[TagValues(key=key, value=values) for key, values in found.items()])
 
-    @router.post(f"/{{{id_name}}}/tags/create", status_code=204)
+    @router.post(f"/{{{id_name}}}/tags/create", status_code=204, name=f"create_{noun}_tags")
     def create_tags(
         project_id: str, resource_id: Annotated[str, resource_id_in_path], body: TagsToAdd, session: Writing
     ) -> None:
         """Add tags; a key that is there already gets the new value."""
         tagged.put(session, project_id, resource_id, body.table())
 
-    @router.post(f"/{{{id_name}}}/tags/delete", status_code=204)
+    @router.post(f"/{{{id_name}}}/tags/delete", status_code=204, name=f"delete_{noun}_tags")
     def delete_tags(
         project_id: str, resource_id: Annotated[str, resource_id_in_path], body: TagsToRemove, session: Writing
     ) -> None:
