@@ -4,7 +4,19 @@ from fastapi import FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
-from onecut.api import chains, faults, groups, health, iam, jobs, servers, snapshots, versions, volumes
+from onecut.api import (
+    chains,
+    cloudsnapshots,
+    faults,
+    groups,
+    health,
+    iam,
+    jobs,
+    servers,
+    snapshots,
+    versions,
+    volumes,
+)
 from onecut.api.auth import Authentication
 from onecut.api.metrics import RequestMetrics
 
@@ -28,7 +40,7 @@ def create_app() -> FastAPI:
         redirect_slashes=False,
     )
     faults.install(app)
-    for room in (health, versions, iam, servers, volumes, groups, snapshots, chains, jobs):
+    for room in (health, versions, iam, servers, volumes, groups, snapshots, chains, cloudsnapshots, jobs):
         app.include_router(room.router)
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)

@@ -385,7 +385,7 @@ def update_volume(
 
 @router.delete("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Delete a volume")
 def delete_volume(project_id: str, volume_id: Uuid, session: Writing, clock: Time) -> JobId:
-    """Delete a detached volume. Its snapshots stay."""
+    """Delete a detached volume. Its standard snapshots stay, its legacy ones go."""
     return JobId(job_id=volumes.order_deletion(session, project_id, volume_id, clock.now()))
 
 

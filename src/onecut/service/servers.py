@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, volumes
+from onecut.service import attachments, catalog, deletions, listing, volumes
 from onecut.service.listing import Page
 
 BATCH_MAX: Final = 500
@@ -253,6 +253,7 @@ def order_deletion(
     doomed = _doomed(ended, delete_volumes=delete_volumes)
     for volume_id in doomed:
         volumes.refuse_while_snapshot_is_created(session, volume_id)
+    deletions.order_with_volumes(session, doomed, now)
     request = {
         "server_ids": [server.id for server in servers],
         "attachment_ids": [attachment.id for attachment in ended],

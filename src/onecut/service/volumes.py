@@ -21,7 +21,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, tags
+from onecut.service import attachments, catalog, deletions, listing, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_MOVES
 
@@ -36,6 +36,9 @@ METADATA_VALUES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "__system__cmkid": (frozenset(), "EVS.2041"),
 }
 """Metadata keys with a meaning: the values that are taken, and the error code of any other."""
+
+COPIES_MAX: Final = 128
+"""Volumes that are there at the same time from one legacy snapshot (EVS user guide)."""
 
 BATCH_NAME_BYTES: Final = 250
 """Longest name, in bytes of UTF-8, of volumes that get a number behind it."""
@@ -125,7 +128,7 @@ def create(
         raise BadRequest(f"count: must be 1 to {catalog.BATCH_MAX}, not {count}", code="EVS.1021")
     _check_metadata(order.metadata, from_snapshot=order.snapshot_id is not None)
     if order.snapshot_id is not None:
-        _check_source(session, project_id, order, order.snapshot_id)
+        _check_source(session, project_id, order, order.snapshot_id, count)
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
 
 
@@ -252,7 +255,7 @@ def update(
 
 def order_deletion(session: Session, project_id: str, volume_id: str, now: datetime) -> str:
     """
-    Order the deletion of a volume, and return the job's id. Its snapshots stay.
+    Order the deletion of a volume, and return the job's id. Its standard snapshots stay, its legacy ones go.
 
     A volume whose data can't be opened is deleted with its attachments: there is nothing left to detach from.
 
@@ -260,10 +263,12 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         NotFound: There is no such volume.
         WrongState: It is in use, or something is being done with it (EVS.1046).
         SnapshotInCreation: A snapshot of it is being created.
+        BadRequest: A volume is being made from a legacy snapshot of it.
     """
     volume = find(session, project_id, volume_id, lock=True)
     move(session, Volume, [volume.id], to="deleting", now=now, code="EVS.1046")
     refuse_while_snapshot_is_created(session, volume.id)
+    deletions.order_with_volumes(session, [volume.id], now)
     order = JobOrder(project_id, "deleteVolume", {"volume_ids": [volume.id]}, job_entities(volume))
     return queue.add(session, order, now)
 
@@ -355,7 +360,7 @@ def _check_metadata(metadata: Mapping[str, str], *, from_snapshot: bool) -> None
             raise BadRequest(f"metadata.{key}: {needed}; got {value!r}", code=code)
 
 
-def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str) -> None:
+def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> None:
     # Locked, so that its deletion, which looks for volumes in creation, comes before or after this order.
     query = select(Snapshot).where(Snapshot.id == snapshot_id, Snapshot.project_id == project_id)
     snapshot = session.scalar(query.with_for_update())
@@ -372,6 +377,16 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
     if order.size_gib < snapshot.size_gib:
         least = f"at least the snapshot's {snapshot.size_gib} GiB"
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
+    if snapshot.legacy:
+        _check_copies(session, snapshot_id, count)
+
+
+def _check_copies(session: Session, snapshot_id: str, count: int) -> None:
+    made = session.scalar(select(func.count()).select_from(Volume).where(Volume.snapshot_id == snapshot_id)) or 0
+    if made + count > COPIES_MAX:
+        raise BadRequest(
+            f"snapshot_id: {made} volumes were made from legacy snapshot {snapshot_id}; the limit is {COPIES_MAX}"
+        )
 
 
 def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
