@@ -1,11 +1,14 @@
 """The HTTP application: middleware, error forms, and every router in one place."""
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
 from onecut.api import (
     chains,
+    cinder_catalog,
+    cinder_snapshots,
+    cinder_volumes,
     cloudsnapshots,
     faults,
     groups,
@@ -18,6 +21,7 @@ from onecut.api import (
     volumes,
 )
 from onecut.api.auth import Authentication
+from onecut.api.cinder import microversion
 from onecut.api.metrics import RequestMetrics
 
 DESCRIPTION = (
@@ -42,7 +46,15 @@ def create_app() -> FastAPI:
     faults.install(app)
     for room in (health, versions, iam, servers, volumes, groups, snapshots, chains, cloudsnapshots, jobs):
         app.include_router(room.router)
+    _add_cinder(app)
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)
     app.add_middleware(RequestMetrics, registry=app.state.registry)
     return app
+
+
+def _add_cinder(app: FastAPI) -> None:
+    """Add Cinder's paths, the same under both of its versions; only the later one knows microversions."""
+    for room in (cinder_volumes, cinder_snapshots, cinder_catalog):
+        app.include_router(room.router, prefix="/v2/{project_id}")
+        app.include_router(room.router, prefix="/v3/{project_id}", dependencies=[Depends(microversion)])

@@ -2,7 +2,7 @@
 The only place that turns errors into HTTP.
 
 Bodies are those of EVS (``{"error": {"code", "message"}}``), of the API gateway for what happens before EVS is
-reached (``{"error_code", "error_msg", "request_id"}``), and of Keystone under the IAM paths.
+reached (``{"error_code", "error_msg", "request_id"}``), of Keystone under the IAM paths, and of Cinder under its own.
 Source: EVS API reference, error codes.
 """
 
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from onecut.api.cinder_faults import cinder_error, is_cinder
 from onecut.errors import BadRequest, Forbidden, NotFound, Refused, SnapshotInCreation, Unauthenticated, WrongState
 from onecut.repository.errors import Damaged, TryLater
 
@@ -81,7 +82,10 @@ def _is_iam(request: Request) -> bool:
 
 
 def _answer(request: Request, status: int, code: str, message: str) -> JSONResponse:
-    return keystone_error(status, message) if _is_iam(request) else evs_error(status, code, message)
+    if _is_iam(request):
+        return keystone_error(status, message)
+    form = cinder_error if is_cinder(request.url.path) else evs_error
+    return form(status, code, message)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

@@ -26,6 +26,13 @@ from onecut.states import VOLUME_CUTTABLE
 LEGACY_MAX: Final = 7
 """Legacy snapshots of one volume (EVS user guide)."""
 
+REFUSED_ACTIONS: Final[Mapping[str, str]] = {
+    "os-reset_status": "a state follows from what was done with the snapshot; it can't be set",
+    "os-update_snapshot_status": "a state follows from what was done with the snapshot; it can't be set",
+    "os-unmanage": "a snapshot's data is nobody else's",
+}
+"""Cinder's actions on snapshots that make no sense here, and why."""
+
 
 @dataclass(frozen=True)
 class NewLegacySnapshot:
@@ -131,13 +138,40 @@ def update(
     )
 
 
+def find_metadata(session: Session, project_id: str, snapshot_id: str) -> dict[str, str]:
+    """Return a legacy snapshot's metadata; raises `NotFound`."""
+    return find(session, project_id, snapshot_id).metadata_
+
+
 def put_metadata(
-    session: Session, project_id: str, snapshot_id: str, now: datetime, metadata: Mapping[str, str]
-) -> Snapshot:
-    """Let *metadata* be all of a legacy snapshot's; raises as `update` does."""
-    snapshot = update(session, project_id, snapshot_id, now, name=None, description=None)
-    snapshot.metadata_ = dict(metadata)
-    return snapshot
+    session: Session, project_id: str, snapshot_id: str, now: datetime, wanted: Mapping[str, str]
+) -> dict[str, str]:
+    """Add metadata to a legacy snapshot's, and return all of it; raises as `update` does."""
+    snapshot = _touched(session, project_id, snapshot_id, now)
+    snapshot.metadata_ = snapshot.metadata_ | dict(wanted)
+    return snapshot.metadata_
+
+
+def replace_metadata(
+    session: Session, project_id: str, snapshot_id: str, now: datetime, wanted: Mapping[str, str]
+) -> dict[str, str]:
+    """Let a legacy snapshot have this metadata and no other, and return it; raises as `update` does."""
+    snapshot = _touched(session, project_id, snapshot_id, now)
+    snapshot.metadata_ = dict(wanted)
+    return snapshot.metadata_
+
+
+def remove_metadata(session: Session, project_id: str, snapshot_id: str, now: datetime, key: str) -> None:
+    """Remove one key, which must be there (`NotFound`); raises as `update` does."""
+    snapshot = _touched(session, project_id, snapshot_id, now)
+    if key not in snapshot.metadata_:
+        raise NotFound("metadata key", key)
+    snapshot.metadata_ = {other: value for other, value in snapshot.metadata_.items() if other != key}
+
+
+def _touched(session: Session, project_id: str, snapshot_id: str, now: datetime) -> Snapshot:
+    """Lock a legacy snapshot that is about to change, and date the change; raises as `update` does."""
+    return update(session, project_id, snapshot_id, now, name=None, description=None)
 
 
 def order_deletion(session: Session, project_id: str, snapshot_id: str, now: datetime) -> None:
@@ -156,3 +190,9 @@ def order_rollback(session: Session, project_id: str, snapshot_id: str, now: dat
     """Order that a legacy snapshot's volume gets its content again; raises as `snapshots.order_rollback` does."""
     find(session, project_id, snapshot_id)
     snapshots.order_rollback(session, project_id, snapshot_id, now, volume_id=volume_id)
+
+
+def refuse_action(session: Session, project_id: str, snapshot_id: str, action: str) -> None:
+    """Refuse an action that makes no sense here, or that nobody knows. Raises `NotFound` before that."""
+    find(session, project_id, snapshot_id)
+    raise BadRequest(f"{action}: {REFUSED_ACTIONS.get(action, 'there is no such action on a snapshot')}")

@@ -132,9 +132,15 @@ def create(
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
 
 
-def refuse_other_sources(snapshot_id: str | None, backup_id: str | None, image_id: str | None) -> None:
-    """Refuse a volume with several sources (EVS.1016), from a backup (EVS.1006) or from an image (EVS.2046)."""
-    sources = {"snapshot_id": snapshot_id, "backup_id": backup_id, "imageRef": image_id}
+def refuse_other_sources(
+    snapshot_id: str | None, backup_id: str | None, image_id: str | None, volume_id: str | None = None
+) -> None:
+    """
+    Refuse a volume with several sources (EVS.1016), from a backup (EVS.1006), from an image (EVS.2046).
+
+    Refuse one from a volume too, which only Cinder's clients ask for.
+    """
+    sources = {"snapshot_id": snapshot_id, "backup_id": backup_id, "imageRef": image_id, "source_volid": volume_id}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise BadRequest(f"{given[-1]}: a volume has at most one source, not {' and '.join(given)}", code="EVS.1016")
@@ -142,6 +148,8 @@ def refuse_other_sources(snapshot_id: str | None, backup_id: str | None, image_i
         raise BadRequest(f"backup_id: there is no backup {backup_id!r}; Onecut keeps no backups", code="EVS.1006")
     if image_id is not None:
         raise BadRequest(f"imageRef: there is no image {image_id!r}; Onecut keeps no images", code="EVS.2046")
+    if volume_id is not None:
+        raise BadRequest("source_volid: volumes are not copied; take a snapshot, and make the volume from that")
 
 
 def order_volumes(

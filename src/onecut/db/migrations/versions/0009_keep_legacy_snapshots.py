@@ -1,5 +1,5 @@
 """
-Keep legacy snapshots.
+Keep legacy snapshots, and which volumes a system can be started from.
 
 May run beside the release before it, 0.1.0: what that one does not know of has a default or may be absent.
 
@@ -31,6 +31,8 @@ def upgrade() -> None:
             sqlite_where=sa.column("legacy", sa.Boolean()),
             postgresql_where=sa.column("legacy", sa.Boolean()),
         )
+    with op.batch_alter_table("volume", schema=None) as batch_op:
+        batch_op.add_column(sa.Column("bootable", sa.Boolean(), nullable=False, server_default=sa.false()))
     if op.get_context().dialect.name != "sqlite":
         for column in LENGTHS:
             op.alter_column("snapshot", column, type_=sa.String(length=255))
@@ -41,6 +43,8 @@ def downgrade() -> None:
     if op.get_context().dialect.name != "sqlite":
         for column, length in LENGTHS.items():
             op.alter_column("snapshot", column, type_=sa.String(length=length))
+    with op.batch_alter_table("volume", schema=None) as batch_op:
+        batch_op.drop_column("bootable")
     with op.batch_alter_table("snapshot", schema=None) as batch_op:
         batch_op.drop_index("ix_snapshot_legacy_project_id_created_at_id")
         batch_op.drop_column("metadata")
