@@ -309,7 +309,7 @@ class TestProjects:
         assert [region["id"] for region in regions] == ["region-1", "region-2"]
         assert [domain["name"] for domain in domains] == [site.admin.domain_name]
         assert [project["name"] for project in projects] == ["region-1", "region-2"]
-        assert {entry["type"] for entry in catalog} == {"identity", "volumev2", "volumev3", "evs"}
+        assert {entry["type"] for entry in catalog} == {"identity", "volumev2", "volumev3", "block-storage", "evs"}
 
 
 class TestAccessKeys:
