@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeEngine
 
@@ -87,12 +87,12 @@ class Snapshot(Base):
     archive: Mapped[Archive | None] = relationship(lazy="selectin")
 
 
-# The lists of legacy ones are short, and looked for among many others.
+# Legacy ones are few among many. SQLite uses the index for a condition of the same words, `legacy = 1`.
 Index(
     "ix_snapshot_legacy_project_id_created_at_id",
     Snapshot.project_id,
     Snapshot.created_at,
     Snapshot.id,
-    sqlite_where=Snapshot.legacy,
-    postgresql_where=Snapshot.legacy,
+    sqlite_where=text("legacy = 1"),
+    postgresql_where=text("legacy"),
 )

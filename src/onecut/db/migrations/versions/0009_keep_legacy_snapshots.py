@@ -28,8 +28,8 @@ def upgrade() -> None:
             "ix_snapshot_legacy_project_id_created_at_id",
             ["project_id", "created_at", "id"],
             unique=False,
-            sqlite_where=sa.column("legacy", sa.Boolean()),
-            postgresql_where=sa.column("legacy", sa.Boolean()),
+            sqlite_where=sa.text("legacy = 1"),
+            postgresql_where=sa.text("legacy"),
         )
     with op.batch_alter_table("volume", schema=None) as batch_op:
         batch_op.add_column(sa.Column("bootable", sa.Boolean(), nullable=False, server_default=sa.false()))
