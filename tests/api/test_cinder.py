@@ -417,6 +417,21 @@ class TestRefusals:
 
         assert (fault["code"], next(iter(query)) in fault["message"]) == (code, True)
 
+    @pytest.mark.parametrize("path", ["volumes/a%00b", "snapshots/a%00b", "volumes/x/metadata/a%00b"])
+    def test_what_no_database_takes_is_refused(self, site: Site, path: str) -> None:
+        """The character U+0000 in an id or a key is a wrong field, on every database."""
+        fault = site.call("GET", f"/v3/{{p}}/{path}", 400)["badRequest"]
+
+        assert "U+0000" in fault["message"]
+
+    def test_an_action_that_no_answer_can_name_is_refused(self, site: Site, disk: str) -> None:
+        """A lone surrogate is no text."""
+        path = f"/v3/{site.project_id}/volumes/{disk}/action"
+
+        answer = site.client.post(path, content=b'{"\\ud800": 1}', headers={"Content-Type": "application/json"})
+
+        assert (answer.status_code, list(answer.json())) == (400, ["badRequest"])
+
     def test_a_method_and_a_project_that_are_not_there(self, site: Site) -> None:
         """Routing and the project of the path are refused in Cinder's form as well."""
         assert site.call("PATCH", "/v3/{p}/volumes", 405)["badMethod"]["code"] == "EVS.5405"

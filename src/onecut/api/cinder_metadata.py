@@ -66,13 +66,13 @@ def router_of(owners: Owners) -> APIRouter:
     router = APIRouter(prefix="/{resource_id}/metadata")
 
     @router.get("")
-    def show_metadata(project_id: str, resource_id: str, session: Reading) -> MetadataView:
+    def show_metadata(project_id: str, resource_id: Text255, session: Reading) -> MetadataView:
         """Show all metadata."""
         return MetadataView(metadata=owners.find_metadata(session, project_id, resource_id))
 
     @router.post("")
     def add_metadata(
-        project_id: str, resource_id: str, body: MetadataBody, session: Writing, clock: Time
+        project_id: str, resource_id: Text255, body: MetadataBody, session: Writing, clock: Time
     ) -> MetadataView:
         """Add metadata; a key that is there already gets the new value."""
         return MetadataView(
@@ -81,7 +81,7 @@ def router_of(owners: Owners) -> APIRouter:
 
     @router.put("")
     def replace_metadata(
-        project_id: str, resource_id: str, body: MetadataBody, session: Writing, clock: Time
+        project_id: str, resource_id: Text255, body: MetadataBody, session: Writing, clock: Time
     ) -> MetadataView:
         """Keep this metadata and no other."""
         return MetadataView(
@@ -89,7 +89,7 @@ def router_of(owners: Owners) -> APIRouter:
         )
 
     @router.get("/{key}")
-    def show_metadata_key(project_id: str, resource_id: str, key: str, session: Reading) -> MetaView:
+    def show_metadata_key(project_id: str, resource_id: Text255, key: Text255, session: Reading) -> MetaView:
         """Show one key with its value."""
         metadata = owners.find_metadata(session, project_id, resource_id)
         if key not in metadata:
@@ -98,7 +98,7 @@ def router_of(owners: Owners) -> APIRouter:
 
     @router.put("/{key}")
     def put_metadata_key(
-        *, project_id: str, resource_id: str, key: str, body: MetaBody, session: Writing, clock: Time
+        *, project_id: str, resource_id: Text255, key: Text255, body: MetaBody, session: Writing, clock: Time
     ) -> MetaView:
         """Set one key."""
         if key not in body.meta:
@@ -107,7 +107,9 @@ def router_of(owners: Owners) -> APIRouter:
         return MetaView(meta=body.meta)
 
     @router.delete("/{key}", response_class=Response)
-    def delete_metadata_key(project_id: str, resource_id: str, key: str, session: Writing, clock: Time) -> None:
+    def delete_metadata_key(
+        project_id: str, resource_id: Text255, key: Text255, session: Writing, clock: Time
+    ) -> None:
         """Remove one key."""
         owners.remove_metadata(session, project_id, resource_id, clock.now(), key)
 

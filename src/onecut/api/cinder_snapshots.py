@@ -32,8 +32,8 @@ class ListCinderSnapshots(CinderPage):
     """The query of the snapshot lists."""
 
     name: Text255 | None = None
-    status: str | None = None
-    volume_id: str | None = None
+    status: Text255 | None = None
+    volume_id: Text255 | None = None
 
     def wanted(self) -> SnapshotFilter:
         """Say it in the service's words."""
@@ -69,7 +69,7 @@ def list_snapshots(
 
 @router.post("/snapshots/{snapshot_id}/action", status_code=HTTPStatus.ACCEPTED, response_class=Response)
 def act_on_snapshot(
-    project_id: str, snapshot_id: str, body: ActOnCinderSnapshot, session: Writing, clock: Time
+    project_id: str, snapshot_id: Text255, body: ActOnCinderSnapshot, session: Writing, clock: Time
 ) -> None:
     """Delete a snapshot; any other action makes no sense here, and the refusal says why."""
     if "os_force_delete" in body.model_fields_set:

@@ -116,8 +116,8 @@ class ListCinderVolumes(CinderPage):
     """The query of the volume lists."""
 
     name: Text255 | None = None
-    status: str | None = None
-    availability_zone: str | None = None
+    status: Text255 | None = None
+    availability_zone: Text255 | None = None
     metadata: Annotated[Text255, BeforeValidator(_json_text)] | None = Field(
         default=None, description="`{'key': 'value'}`, in Python's quotes or JSON's."
     )
@@ -228,14 +228,14 @@ def _page(
 
 
 @router.get("/{volume_id}")
-def show_volume(project_id: str, volume_id: str, session: Reading, request: Request) -> OneCinderVolume:
+def show_volume(project_id: str, volume_id: Text255, session: Reading, request: Request) -> OneCinderVolume:
     """Show a volume."""
     return OneCinderVolume(volume=_view(request, volumes.find(session, project_id, volume_id)))
 
 
 @router.put("/{volume_id}")
 def update_volume(
-    *, project_id: str, volume_id: str, body: UpdateCinderVolume, session: Writing, clock: Time, request: Request
+    *, project_id: str, volume_id: Text255, body: UpdateCinderVolume, session: Writing, clock: Time, request: Request
 ) -> OneCinderVolume:
     """Give a volume another name or description."""
     asked = body.volume
@@ -246,7 +246,7 @@ def update_volume(
 
 
 @router.delete("/{volume_id}", status_code=HTTPStatus.ACCEPTED, response_class=Response)
-def delete_volume(project_id: str, volume_id: str, session: Writing, clock: Time) -> None:
+def delete_volume(project_id: str, volume_id: Text255, session: Writing, clock: Time) -> None:
     """Delete a detached volume, and its legacy snapshots with it."""
     volumes.order_deletion(session, project_id, volume_id, clock.now())
 
@@ -260,7 +260,7 @@ def delete_volume(project_id: str, volume_id: str, session: Writing, clock: Time
 def act_on_volume(
     *,
     project_id: str,
-    volume_id: str,
+    volume_id: Text255,
     body: ActOnCinderVolume,
     session: Writing,
     clock: Time,

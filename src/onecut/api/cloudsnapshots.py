@@ -57,15 +57,15 @@ class ListLegacySnapshots(Filters):
 
     limit: Limit = 1000
     offset: Offset = 0
-    id: list[str] | None = Field(default=None, description="May come several times.")
+    id: list[Text255] | None = Field(default=None, description="May come several times.")
     name: Text255 | None = None
-    status: str | None = None
-    volume_id: str | None = None
-    availability_zone: str | None = None
+    status: Text255 | None = None
+    volume_id: Text255 | None = None
+    availability_zone: Text255 | None = None
     enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
-    service_type: str | None = None
-    dedicated_storage_id: str | None = None
-    dedicated_storage_name: str | None = None
+    service_type: Text255 | None = None
+    dedicated_storage_id: Text255 | None = None
+    dedicated_storage_name: Text255 | None = None
 
     def wanted(self) -> SnapshotFilter:
         """Say it in the service's words."""
@@ -154,14 +154,14 @@ def list_legacy_snapshots(
 
 
 @router.get("/{snapshot_id}")
-def show_legacy_snapshot(project_id: str, snapshot_id: str, session: Reading) -> OneLegacySnapshot:
+def show_legacy_snapshot(project_id: str, snapshot_id: Text255, session: Reading) -> OneLegacySnapshot:
     """Show one legacy snapshot."""
     return OneLegacySnapshot(snapshot=detail(legacy_snapshots.find(session, project_id, snapshot_id)))
 
 
 @router.put("/{snapshot_id}")
 def update_legacy_snapshot(
-    project_id: str, snapshot_id: str, body: UpdateLegacySnapshot, session: Writing, clock: Time
+    project_id: str, snapshot_id: Text255, body: UpdateLegacySnapshot, session: Writing, clock: Time
 ) -> OneLegacySnapshot:
     """Change name or description."""
     change = body.snapshot
@@ -172,14 +172,14 @@ def update_legacy_snapshot(
 
 
 @router.delete("/{snapshot_id}", status_code=HTTPStatus.ACCEPTED, response_class=Response)
-def delete_legacy_snapshot(project_id: str, snapshot_id: str, session: Writing, clock: Time) -> None:
+def delete_legacy_snapshot(project_id: str, snapshot_id: Text255, session: Writing, clock: Time) -> None:
     """Delete a legacy snapshot; volumes that were made from it stay as they are."""
     legacy_snapshots.order_deletion(session, project_id, snapshot_id, clock.now())
 
 
 @router.post("/{snapshot_id}/rollback", status_code=HTTPStatus.ACCEPTED)
 def roll_back_legacy_snapshot(
-    project_id: str, snapshot_id: str, body: RollBackSnapshot, session: Writing, clock: Time
+    project_id: str, snapshot_id: Text255, body: RollBackSnapshot, session: Writing, clock: Time
 ) -> RollbackOrdered:
     """Give a detached volume the content of its legacy snapshot again."""
     volume_id = body.rollback.volume_id
