@@ -51,8 +51,12 @@ class TestSignIn:
             "identity": f"{url}/v3",
             "volumev2": f"{url}/v2/{site.admin.project_id}",
             "volumev3": f"{url}/v3/{site.admin.project_id}",
+            "block-storage": f"{url}/v3/{site.admin.project_id}",
             "evs": f"{url}/v5/{site.admin.project_id}",
         }
+        regions = {entry["type"]: {each["region"] for each in entry["endpoints"]} for entry in token["catalog"]}
+        assert regions.pop("identity") == {"*", "region-1"}
+        assert set(map(frozenset, regions.values())) == {frozenset({"region-1"})}
 
     def test_nocatalog_leaves_the_catalog_out(self, as_admin: httpx.Client, token: str) -> None:
         """Any text will do, also an exchange of tokens obeys it."""
@@ -309,7 +313,7 @@ class TestProjects:
         assert [region["id"] for region in regions] == ["region-1", "region-2"]
         assert [domain["name"] for domain in domains] == [site.admin.domain_name]
         assert [project["name"] for project in projects] == ["region-1", "region-2"]
-        assert {entry["type"] for entry in catalog} == {"identity", "volumev2", "volumev3", "evs"}
+        assert {entry["type"] for entry in catalog} == {"identity", "volumev2", "volumev3", "block-storage", "evs"}
 
 
 class TestAccessKeys:

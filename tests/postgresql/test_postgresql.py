@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from click.testing import CliRunner
 from orders import create_at_once, new_server, new_volumes
 from postgres import programs, running_postgres
-from running import Site, running_site, sign_in
+from running import Site, running_site, sign_in, wait_until
 
 from onecut.cli.main import main
 from onecut.db.migrate import upgrade
@@ -166,3 +166,21 @@ def test_of_many_that_look_at_once_one_orders(site: Site) -> None:
     assert sorted(ordered) == [0] * (CALLERS - 1) + [2]
     assert len(site.call("GET", "/v5/{p}/snapshot-groups/detail", 200)["snapshot_groups"]) == 1
     site.call("DELETE", path, 204)
+
+
+def test_legacy_snapshots_are_listed_renamed_and_deleted_with_their_volume(site: Site) -> None:
+    """Names are as long as on SQLite, metadata is kept, and the lists find legacy ones only."""
+    (volume_id,) = new_volumes(site, 1)
+    body = {"snapshot": {"volume_id": volume_id, "name": "n" * 255, "description": "d" * 255, "metadata": {"a": "b"}}}
+    made = site.call("POST", "/v2/{p}/cloudsnapshots", 202, json=body)["snapshot"]
+    path = f"/v3/{{p}}/snapshots/{made['id']}"
+    wait_until(lambda: site.call("GET", path, 200)["snapshot"]["status"] == "available", "the legacy snapshot")
+
+    listed = site.call("GET", "/v2/{p}/cloudsnapshots/detail", 200, params={"volume_id": volume_id})
+    assert (listed["count"], listed["snapshots"][0]["name"]) == (1, "n" * 255)
+    assert site.call("POST", f"{path}/metadata", 200, json={"metadata": {"c": "d"}}) == {
+        "metadata": {"a": "b", "c": "d"}
+    }
+
+    site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{volume_id}", 200))
+    wait_until(lambda: site.call("GET", "/v3/{p}/snapshots", 200) == {"snapshots": []}, "the end of the snapshot")

@@ -93,9 +93,11 @@ class TestTaking:
             shop.ask(snapshots.create, NewSnapshot(volume_id, instant_access=True))
 
     def test_limits_hold_per_volume(self, shop: Workshop) -> None:
-        """Seven instant snapshots and 256 in all; what another volume has does not count."""
+        """Seven instant snapshots and 256 in all; neither another volume's count, nor legacy ones."""
         volume_id, other = shop.volumes(2)
         add_rows(shop, other, 256)
+        add_rows(shop, volume_id, 7, legacy=True)
+        add_rows(shop, volume_id, 1, legacy=True, status="creating")
         add_rows(shop, volume_id, 7, instant_access=True)
         with refusal(shop, BadRequest, "instant_access", volume_id, "7"):
             shop.ask(snapshots.create, NewSnapshot(volume_id, instant_access=True))

@@ -2,12 +2,16 @@
 
 from typing import Final
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
 
 from onecut import __version__
 from onecut.api import (
     chains,
+    cinder_catalog,
+    cinder_snapshots,
+    cinder_volumes,
+    cloudsnapshots,
     document,
     faults,
     groups,
@@ -27,6 +31,7 @@ from onecut.api import (
     volumes,
 )
 from onecut.api.auth import Authentication
+from onecut.api.cinder import microversion
 from onecut.api.metrics import RequestMetrics
 
 DESCRIPTION = (
@@ -51,10 +56,14 @@ ROUTERS: Final = [
         snapshots,
         chains,
         policies,
+        cloudsnapshots,
         jobs,
     )
 ]
 """Every route, in the order in which they are tried."""
+
+CINDER_ROUTERS: Final = [noun.router for noun in (cinder_volumes, cinder_snapshots, cinder_catalog)]
+"""Cinder's, the same under both of its versions; only the later one knows microversions."""
 
 
 def create_app() -> FastAPI:
@@ -75,6 +84,9 @@ def create_app() -> FastAPI:
     faults.install(app)
     for router in ROUTERS:
         app.include_router(router)
+    for router in CINDER_ROUTERS:
+        app.include_router(router, prefix="/v2/{project_id}")
+        app.include_router(router, prefix="/v3/{project_id}", dependencies=[Depends(microversion)])
     app.openapi = lambda: document.describe(app)  # type: ignore[method-assign]
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)

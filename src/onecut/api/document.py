@@ -13,6 +13,7 @@ from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
 from onecut.api.auth import PROJECT_ID, is_public
+from onecut.api.cinder_faults import is_cinder
 from onecut.api.examples import EXAMPLES
 from onecut.api.faults import is_iam
 
@@ -50,6 +51,17 @@ ERROR_SCHEMAS: Final[Mapping[str, Mapping[str, Any]]] = {
             "error_code": {"type": "string", "examples": ["APIGW.0301"]},
             "error_msg": {"type": "string"},
             "request_id": {"type": "string"},
+        },
+    },
+    "CinderError": {
+        "type": "object",
+        "description": "One key, which says what kind of error it is.",
+        "minProperties": 1,
+        "maxProperties": 1,
+        "additionalProperties": {
+            "type": "object",
+            "required": ["code", "message"],
+            "properties": {"code": {"type": "string", "examples": ["EVS.5404"]}, "message": {"type": "string"}},
         },
     },
     "KeystoneError": {
@@ -147,8 +159,13 @@ def _statuses(method: str, *, public: bool) -> tuple[int, ...]:
 
 
 def _error(status: int, path: str) -> dict[str, Any]:
-    own = "KeystoneError" if is_iam(path) else "EvsError"
-    forms = [own, "GatewayError"] if status in GATEWAY_STATUSES else [own]
+    forms = [_form(path), "GatewayError"] if status in GATEWAY_STATUSES else [_form(path)]
     refs = [{"$ref": f"#/components/schemas/{form}"} for form in forms]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
     return {"description": REASONS[status], "content": {"application/json": {"schema": schema}}}
+
+
+def _form(path: str) -> str:
+    if is_iam(path):
+        return "KeystoneError"
+    return "CinderError" if is_cinder(path) else "EvsError"

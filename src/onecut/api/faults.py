@@ -2,7 +2,7 @@
 The only place that turns errors into HTTP.
 
 Bodies are those of EVS (``{"error": {"code", "message"}}``), of the API gateway for what happens before EVS is
-reached (``{"error_code", "error_msg", "request_id"}``), and of Keystone under the IAM paths.
+reached (``{"error_code", "error_msg", "request_id"}``), of Keystone under the IAM paths, and of Cinder under its own.
 Source: EVS API reference, error codes.
 """
 
@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 from sqlalchemy.exc import OperationalError
 from starlette.exceptions import HTTPException
 
+from onecut.api.cinder_faults import cinder_error, is_cinder
 from onecut.errors import (
     BadRequest,
     Forbidden,
@@ -92,7 +93,10 @@ def is_iam(path: str) -> bool:
 
 
 def _answer(request: Request, status: int, code: str, message: str) -> JSONResponse:
-    return keystone_error(status, message) if is_iam(request.url.path) else evs_error(status, code, message)
+    if is_iam(request.url.path):
+        return keystone_error(status, message)
+    form = cinder_error if is_cinder(request.url.path) else evs_error
+    return form(status, code, message)
 
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:

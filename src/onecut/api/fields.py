@@ -37,6 +37,11 @@ class Body(BaseModel):
     model_config = ConfigDict(strict=True)
 
 
+def absent(value: Any) -> bool:  # noqa: ANN401 - pydantic asks for any field
+    """Say whether a field of an answer is left out, for ``exclude_if``."""
+    return value is None
+
+
 def bytes_limit(limit: int, *, code: str = "EVS.5400") -> AfterValidator:
     """Make the check that a text has at most *limit* bytes of UTF-8; *code* is the EVS error code otherwise."""
 

@@ -34,7 +34,7 @@ PAGE_MAX: Final = 1_000_000
 SIGN_IN_WAIT_S: Final = 10.0
 """How long a sign-in waits for others' password checks before it is told to come back."""
 
-EVS_VERSIONS: Final = {"volumev2": "/v2", "volumev3": "/v3", "evs": "/v5"}
+EVS_VERSIONS: Final = {"volumev2": "/v2", "volumev3": "/v3", "block-storage": "/v3", "evs": "/v5"}
 """Catalog types, and where each begins."""
 
 
@@ -390,6 +390,8 @@ def _catalog(request: Request, project: Project | None) -> list[dict[str, Any]]:
     entries = [_catalog_entry("iam", "identity", "*", f"{base}/v3")]
     if project is not None:
         region = identity.region_of(project)
+        # OpenStack's clients, once told a region, look for every service in it; IAM itself says "*".
+        entries[0]["endpoints"] += _catalog_entry("iam", "identity", region, f"{base}/v3")["endpoints"]
         entries += [
             _catalog_entry("evs", kind, region, f"{base}{version}/{project.id}")
             for kind, version in EVS_VERSIONS.items()

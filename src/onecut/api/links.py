@@ -30,3 +30,11 @@ def next_page(request: Request, last_id: str | None) -> list[dict[str, str]]:
         return []
     query = {key: value for key, value in request.query_params.items() if key != "offset"} | {"marker": last_id}
     return [{"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode(query)}"}]
+
+
+def next_offset(request: Request, offset: int) -> list[dict[str, str]]:
+    """Build the link to the page that begins at *offset*, with the same query."""
+    query = [(key, value) for key, value in request.query_params.multi_items() if key != "offset"]
+    return [
+        {"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode([*query, ('offset', offset)])}"}
+    ]

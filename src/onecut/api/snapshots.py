@@ -148,6 +148,7 @@ class SnapshotDetail(BaseModel):
 class SnapshotExtension(BaseModel):
     """What Onecut tells of a snapshot beyond EVS."""
 
+    legacy: Annotated[bool, Field(description="Made by the older calls: never archived, and goes with its volume.")]
     in_engine: Annotated[bool, Field(description="Whether it is kept beside the volume, for use at once.")]
     archived_at: Annotated[str | None, Field(description="None until it is in the repository.")]
     root: Annotated[str | None, Field(description="Identity of the disk's content and size in the repository.")]
@@ -358,6 +359,7 @@ def _chain(snapshot: Snapshot) -> SnapshotChain | None:
 def _extension(snapshot: Snapshot) -> SnapshotExtension:
     archive = snapshot.archive or Archive()
     return SnapshotExtension(
+        legacy=snapshot.legacy,
         in_engine=snapshot.point == "held",
         archived_at=_optional_time(archive.archived_at),
         root=archive.root,

@@ -9,8 +9,15 @@ from onecut.api.links import endpoint
 
 router = APIRouter(tags=["versions"])
 
-VERSIONS: Final = {"v1": ("SUPPORTED", "", ""), "v2": ("SUPPORTED", "", ""), "v3": ("CURRENT", "3.0", "3.0")}
-"""For each version its status, its newest and its oldest microversion (Cinder: 3.0 is the plain v3)."""
+MICROVERSION: Final = "3.0"
+"""The one microversion that there is: Cinder's plain v3."""
+
+VERSIONS: Final = {
+    "v1": ("SUPPORTED", "", ""),
+    "v2": ("SUPPORTED", "", ""),
+    "v3": ("CURRENT", MICROVERSION, MICROVERSION),
+}
+"""For each version its status, its newest and its oldest microversion."""
 
 UPDATED: Final = "2026-01-15T00:00:00Z"
 
@@ -21,6 +28,11 @@ def list_versions(request: Request) -> dict[str, list[dict[str, Any]]]:
     return {"versions": [_version(request, name) for name in VERSIONS]}
 
 
+# Links name the versions with a slash at the end, and keystoneauth looks them up there. It takes the one document of
+# /v3 for Keystone's as well as for Cinder's.
+@router.get("/v1/", include_in_schema=False)
+@router.get("/v2/", include_in_schema=False)
+@router.get("/v3/", include_in_schema=False)
 @router.get("/v1", summary="Show version 1")
 @router.get("/v2", summary="Show version 2")
 @router.get("/v3", summary="Show version 3")

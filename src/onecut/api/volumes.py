@@ -3,6 +3,7 @@
 import functools
 import math
 import re
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
@@ -27,12 +28,14 @@ from onecut.api.fields import (
     Text64,
     Text255,
     Uuid,
+    absent,
     bytes_limit,
     uuid_check,
 )
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
 from onecut.service import catalog, idempotency, tags, volumes
+from onecut.service.catalog import VolumeType
 from onecut.service.listing import Page
 from onecut.service.volumes import VolumeFilter, VolumeOrder
 
@@ -130,14 +133,16 @@ class UpdateVolume(Body):
     volume: _VolumeChange
 
 
-class _NewSize(Body):
+class NewSize(Body):
+    """A larger size."""
+
     new_size: SizeGib
 
 
 class ActOnVolume(Body):
     """The body of an action: a larger size."""
 
-    os_extend: _NewSize = Field(alias="os-extend")
+    os_extend: NewSize = Field(alias="os-extend")
 
 
 def _split_ids(text: str) -> list[str]:
@@ -245,7 +250,7 @@ class UpdatedVolume(BaseModel):
     volume_type: str
     availability_zone: str
     attachments: list[AttachmentView]
-    bootable: str = "false"
+    bootable: str
     multiattach: bool
     shareable: str
     metadata: dict[str, str]
@@ -257,10 +262,6 @@ class UpdatedVolume(BaseModel):
     host: str | None = Field(default=None, serialization_alias="os-vol-host-attr:host")
     tenant_id: str = Field(serialization_alias="os-vol-tenant-attr:tenant_id")
     extended_status: str | None = Field(default=None, serialization_alias="os-volume-replication:extended_status")
-
-
-def _absent(value: Any) -> bool:  # noqa: ANN401 - pydantic asks for any field
-    return value is None
 
 
 class HydrationView(BaseModel):
@@ -288,8 +289,8 @@ class VolumeView(UpdatedVolume):
     encrypted: bool = False
     service_type: str = "EVS"
     enterprise_project_id: str
-    iops: PerformanceView | None = Field(exclude_if=_absent)
-    throughput: PerformanceView | None = Field(exclude_if=_absent, description="MiB/s.")
+    iops: PerformanceView | None = Field(exclude_if=absent)
+    throughput: PerformanceView | None = Field(exclude_if=absent, description="MiB/s.")
     consistencygroup_id: str | None = None
     replication_status: str | None = None
     user_id: str | None = None
@@ -398,12 +399,12 @@ def update_volume(
     volume = volumes.update(
         session, project_id, volume_id, clock.now(), name=asked.name, description=asked.description
     )
-    return UpdatedVolume(**_core(request, volume))
+    return UpdatedVolume(**core(request, volume))
 
 
 @router.delete("/v2/{project_id}/cloudvolumes/{volume_id}", summary="Delete a volume")
 def delete_volume(project_id: str, volume_id: Uuid, session: Writing, clock: Time) -> JobId:
-    """Delete a detached volume. Its snapshots stay."""
+    """Delete a detached volume. Its standard snapshots stay, its legacy ones go."""
     return JobId(job_id=volumes.order_deletion(session, project_id, volume_id, clock.now()))
 
 
@@ -421,23 +422,24 @@ def act_on_volume(project_id: str, volume_id: Uuid, body: ActOnVolume, session: 
 @router.get("/v3/{project_id}/types", summary="List the volume types")
 def list_types(project_id: str, settings: Configured) -> TypeList:  # noqa: ARG001 - named in the path
     """Name every volume type, and the zones where it is offered and where it is sold out."""
-    zones = ",".join(settings.availability_zones)
-    return TypeList(
-        volume_types=[
-            TypeView(
-                id=offered.id,
-                name=offered.name,
-                description=offered.description,
-                extra_specs={
-                    "volume_backend_name": offered.name,
-                    "availability-zone": settings.availability_zones[0],
-                    "HW:availability_zone": settings.availability_zones[0],
-                    "RESKEY:availability_zones": zones,
-                    "os-vendor-extended:sold_out_availability_zones": zones if offered.sold_out else "",
-                },
-            )
-            for offered in catalog.VOLUME_TYPES.values()
-        ]
+    zones = settings.availability_zones
+    return TypeList(volume_types=[type_view(offered, zones) for offered in catalog.VOLUME_TYPES.values()])
+
+
+def type_view(offered: VolumeType, zones: Sequence[str]) -> TypeView:
+    """Show a volume type, and where it is offered."""
+    everywhere = ",".join(zones)
+    return TypeView(
+        id=offered.id,
+        name=offered.name,
+        description=offered.description,
+        extra_specs={
+            "volume_backend_name": offered.name,
+            "availability-zone": zones[0],
+            "HW:availability_zone": zones[0],
+            "RESKEY:availability_zones": everywhere,
+            "os-vendor-extended:sold_out_availability_zones": everywhere if offered.sold_out else "",
+        },
     )
 
 
@@ -451,7 +453,7 @@ def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str
 
 def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> dict[str, Any]:
     """Return what a `VolumeView` says of a volume."""
-    return _core(request, volume) | {
+    return core(request, volume) | {
         "updated_at": time_text(volume.updated_at),
         "tags": its_tags,
         "enterprise_project_id": volume.enterprise_project_id,
@@ -473,7 +475,8 @@ def _hydration(volume: Volume) -> HydrationView | None:
     )
 
 
-def _core(request: Request, volume: Volume) -> dict[str, Any]:
+def core(request: Request, volume: Volume) -> dict[str, Any]:
+    """Show what every answer about a volume has, as `UpdatedVolume`."""
     return {
         "id": volume.id,
         "name": volume.name,
@@ -483,6 +486,7 @@ def _core(request: Request, volume: Volume) -> dict[str, Any]:
         "volume_type": volume.volume_type,
         "availability_zone": volume.availability_zone,
         "attachments": [attachment_view(attachment) for attachment in volume.attachments],
+        "bootable": str(volume.bootable).lower(),
         "multiattach": volume.multiattach,
         "shareable": str(volume.multiattach).lower(),
         "metadata": volume.metadata_,

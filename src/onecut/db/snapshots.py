@@ -3,11 +3,17 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text
+from sqlalchemy import ForeignKey, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
+from sqlalchemy.types import TypeEngine
 
 from onecut.db.archives import Archive
 from onecut.db.schema import Base
+
+
+def _wider_than_sqlite_was_told(chars: int) -> TypeEngine[str]:
+    """Return the type of a text that once had *chars* characters at most; SQLite, which heeds none, kept that."""
+    return String(255).with_variant(String(chars), "sqlite")
 
 
 class SnapshotGroup(Base):
@@ -45,8 +51,13 @@ class Snapshot(Base):
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     project_id: Mapped[str] = mapped_column(ForeignKey("project.id"))
-    name: Mapped[str] = mapped_column(String(64), default="")
-    description: Mapped[str] = mapped_column(String(85), default="")
+    legacy: Mapped[bool] = mapped_column(default=False)
+    """Whether the older calls made it (cloudsnapshots, Cinder): it is never archived, and goes with its volume."""
+    name: Mapped[str] = mapped_column(_wider_than_sqlite_was_told(64), default="")
+    description: Mapped[str] = mapped_column(_wider_than_sqlite_was_told(85), default="")
+    # The column is named as in EVS; "metadata" itself is taken by SQLAlchemy.
+    metadata_: Mapped[dict[str, str]] = mapped_column("metadata", default=dict)
+    """Of legacy ones."""
     status: Mapped[str] = mapped_column(String(24))
     volume_id: Mapped[str] = mapped_column(String(36), index=True)
     """The source volume, which may be gone by now."""
@@ -77,3 +88,14 @@ class Snapshot(Base):
     updated_at: Mapped[datetime]
 
     archive: Mapped[Archive | None] = relationship(lazy="selectin")
+
+
+# Legacy ones are few among many. SQLite uses the index for a condition of the same words, `legacy = 1`.
+Index(
+    "ix_snapshot_legacy_project_id_created_at_id",
+    Snapshot.project_id,
+    Snapshot.created_at,
+    Snapshot.id,
+    sqlite_where=text("legacy = 1"),
+    postgresql_where=text("legacy"),
+)

@@ -35,6 +35,8 @@ class Volume(Base):
     enterprise_project_id: Mapped[str] = mapped_column(String(36), default="0")
     iops: Mapped[int | None]
     throughput_mib: Mapped[int | None]
+    bootable: Mapped[bool] = mapped_column(default=False)
+    """What the last who set it says of it; nothing is done with it."""
     fault: Mapped[str | None] = mapped_column(Text)
     """Why the engine can't open the data; None while it can, and for a volume that was never made."""
     hydration: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)

@@ -88,6 +88,16 @@ def create_order(project_id: str, *, volume_id: str, snapshot_id: str, instant_a
     )
 
 
+def create_legacy_order(project_id: str, volume_id: str, snapshot_id: str) -> JobOrder:
+    """Order one legacy snapshot, which is never archived. Its cut has its id."""
+    return JobOrder(
+        project_id,
+        "createLegacySnapshot",
+        {"cut_id": snapshot_id, "points": {volume_id: snapshot_id}},
+        entities={"volume_id": volume_id, "snapshot_id": snapshot_id},
+    )
+
+
 def delete_order(
     project_id: str, *, snapshot_id: str, volume_id: str, snapshot_group_id: str | None, unsettled_cut_id: str | None
 ) -> JobOrder:
@@ -179,6 +189,14 @@ class CreateSnapshot:
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - the job itself tells the reason
         """The snapshots are in error, all of them: one that is alone shows no instant."""
         move(session, Snapshot, order.request["points"].values(), to="error", now=self._clock.now())
+
+
+class CreateLegacySnapshot(CreateSnapshot):
+    """Cuts, and nothing more: the snapshot stays a point of the engine."""
+
+    def __init__(self, cutter: Cutter, database: Database, clock: Clock, archiving: Archiving) -> None:
+        super().__init__(cutter, database, clock, archiving)
+        self.steps = {"cut": self._cut}
 
 
 class ArchiveSnapshot:
@@ -356,6 +374,7 @@ def job_types(
     archive = ArchiveSnapshot(archiving)
     return {
         "createSnapshot": CreateSnapshot(cutter, database, clock, archiving),
+        "createLegacySnapshot": CreateLegacySnapshot(cutter, database, clock, archiving),
         "archiveSnapshot": archive,
         "archiveSnapshotGroup": archive,
         "deleteSnapshot": DeleteSnapshot(engine, database, clock, archiving, pauses_s=pauses_s),

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 from uuid import UUID, uuid5
 
-from onecut.errors import BadRequest
+from onecut.errors import BadRequest, NotFound
 
 _TYPE_IDS: Final = UUID("5a1a8ee5-8b3f-4a5e-9c6a-1f7f0c6ba9a4")
 """Namespace of the types' ids: a type has the same id in every installation."""
@@ -47,6 +47,24 @@ VOLUME_TYPES: Final[Mapping[str, VolumeType]] = {
         VolumeType("ESSD2", "Extreme SSD V2", takes_iops=True),
     )
 }
+
+DEFAULT_TYPE: Final = "GPSSD"
+"""The type of a volume that is asked for without one, which only the Cinder calls allow."""
+
+
+def find_type(type_id: str) -> VolumeType:
+    """
+    Return a volume type; ``default`` is a word for `DEFAULT_TYPE`'s id.
+
+    Raises:
+        NotFound: There is none of that id.
+    """
+    if type_id == "default":
+        return VOLUME_TYPES[DEFAULT_TYPE]
+    for offered in VOLUME_TYPES.values():
+        if offered.id == type_id:
+            return offered
+    raise NotFound("volume type", type_id)
 
 
 def check_zone(zone: str, zones: Sequence[str], *, code: str = "EVS.1036") -> None:

@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
-from onecut.service import attachments, catalog, listing, quotas, snapshots, tags, volumes
+from onecut.service import attachments, catalog, deletions, listing, quotas, snapshots, tags, volumes
 from onecut.service.listing import Page
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
 from onecut.service.volumes import VolumeOrder
@@ -259,7 +259,7 @@ def order_deletion(session: Session, project_id: str, group_id: str, now: dateti
     points = {member.volume_id: member.id for member in members(session, group.id, lock=True)}
     move(session, SnapshotGroup, [group.id], to="deleting", now=now)
     move(session, Snapshot, points.values(), to="deleting", now=now, code="EVS.1047")
-    snapshots.refuse_while_volume_is_made(session, points.values())
+    deletions.refuse_while_volume_is_made(session, points.values())
     order = group_jobs.delete_order(project_id, group.id, points, unsettled=group.cut is None)
     return queue.add(session, order, now)
 

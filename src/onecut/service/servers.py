@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, listing, recycle_policy, volumes
+from onecut.service import attachments, catalog, deletions, listing, recycle_policy, volumes
 from onecut.service.listing import Page
 
 BATCH_MAX: Final = 500
@@ -257,6 +257,7 @@ def order_deletion(
     policy = recycle_policy.show(session, project_id)
     old_enough = {attachment.volume_id for attachment in ended if policy.takes(attachment.volume, now)}
     binned = sorted(in_use & old_enough & set(doomed))
+    deletions.order_with_volumes(session, set(doomed) - set(binned), now)
     request: dict[str, Any] = {
         "server_ids": [server.id for server in servers],
         "attachment_ids": [attachment.id for attachment in ended],

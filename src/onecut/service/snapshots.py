@@ -21,7 +21,7 @@ from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import points as point_jobs
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
-from onecut.service import listing, quotas, tags, volumes
+from onecut.service import deletions, listing, quotas, tags, volumes
 from onecut.service.listing import Page
 from onecut.states import VOLUME_CUTTABLE
 
@@ -85,6 +85,7 @@ class SnapshotFilter:
     enterprise_project_id: str | None = None
     tag_key: str | None = None
     tags: Mapping[str, str] | None = None
+    legacy: bool | None = None
 
 
 def create(session: Session, project_id: str, wanted: NewSnapshot, now: datetime) -> tuple[str, str]:
@@ -173,7 +174,7 @@ def check_room(session: Session, volume_ids: Collection[str], *, instant_access:
             func.count().filter(Snapshot.instant_access),
             func.count().filter(Snapshot.status == "creating"),
         )
-        .where(Snapshot.volume_id.in_(volume_ids), Snapshot.status != "error")
+        .where(Snapshot.volume_id.in_(volume_ids), Snapshot.status != "error", ~Snapshot.legacy)
         .group_by(Snapshot.volume_id)
         .order_by(Snapshot.volume_id)
     ):
@@ -248,6 +249,7 @@ def _conditions(wanted: SnapshotFilter) -> list[ColumnElement[bool]]:
             (Snapshot.availability_zone, wanted.availability_zone),
             (Snapshot.snapshot_type, wanted.snapshot_type),
             (Snapshot.snapshot_group_id, wanted.snapshot_group_id),
+            (Snapshot.legacy, wanted.legacy),
         )
         if value is not None
     ]
@@ -318,27 +320,7 @@ def order_deletion(session: Session, project_id: str, snapshot_id: str, now: dat
         WrongState: Something is being done with it (EVS.1047).
         BadRequest: A volume is being made from it.
     """
-    snapshot = find(session, project_id, snapshot_id, lock=True)
-    move(session, Snapshot, [snapshot.id], to="deleting", now=now, code="EVS.1047")
-    refuse_while_volume_is_made(session, [snapshot.id])
-    order = snapshot_jobs.delete_order(
-        project_id,
-        snapshot_id=snapshot.id,
-        volume_id=snapshot.volume_id,
-        snapshot_group_id=snapshot.snapshot_group_id,
-        unsettled_cut_id=None if snapshot.cut else snapshot.snapshot_group_id or snapshot.id,
-    )
-    return queue.add(session, order, now)
-
-
-def refuse_while_volume_is_made(session: Session, snapshot_ids: Collection[str]) -> None:
-    """Raise `BadRequest` when a volume is being made from a snapshot: its data is still needed."""
-    making = select(Volume.snapshot_id, Volume.id).where(
-        Volume.snapshot_id.in_(snapshot_ids), Volume.status == "creating"
-    )
-    found = session.execute(making.order_by(Volume.id).limit(1)).one_or_none()
-    if found is not None:
-        raise BadRequest(f"snapshot {found[0]} can't be deleted while volume {found[1]} is being created from it")
+    return deletions.order(session, find(session, project_id, snapshot_id, lock=True), now)
 
 
 def order_rollback(session: Session, project_id: str, snapshot_id: str, now: datetime, *, volume_id: str) -> str:

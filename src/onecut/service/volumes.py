@@ -21,7 +21,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, limits, listing, quotas, recycle_policy, tags
+from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
@@ -36,6 +36,9 @@ METADATA_VALUES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "__system__cmkid": (frozenset(), "EVS.2041"),
 }
 """Metadata keys with a meaning: the values that are taken, and the error code of any other."""
+
+COPIES_MAX: Final = 128
+"""Volumes that are there at the same time from one legacy snapshot (EVS user guide)."""
 
 BATCH_NAME_BYTES: Final = 250
 """Longest name, in bytes of UTF-8, of volumes that get a number behind it."""
@@ -134,13 +137,19 @@ def create(
         raise BadRequest(f"count: must be 1 to {catalog.BATCH_MAX}, not {count}", code="EVS.1021")
     _check_metadata(order.metadata, from_snapshot=order.snapshot_id is not None)
     if order.snapshot_id is not None:
-        _check_source(session, project_id, order, order.snapshot_id)
+        _check_source(session, project_id, order, order.snapshot_id, count)
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
 
 
-def refuse_other_sources(snapshot_id: str | None, backup_id: str | None, image_id: str | None) -> None:
-    """Refuse a volume with several sources (EVS.1016), from a backup (EVS.1006) or from an image (EVS.2046)."""
-    sources = {"snapshot_id": snapshot_id, "backup_id": backup_id, "imageRef": image_id}
+def refuse_other_sources(
+    snapshot_id: str | None, backup_id: str | None, image_id: str | None, volume_id: str | None = None
+) -> None:
+    """
+    Refuse a volume with several sources (EVS.1016), from a backup (EVS.1006), from an image (EVS.2046).
+
+    Refuse one from a volume too, which only Cinder's clients ask for.
+    """
+    sources = {"snapshot_id": snapshot_id, "backup_id": backup_id, "imageRef": image_id, "source_volid": volume_id}
     given = [name for name, value in sources.items() if value is not None]
     if len(given) > 1:
         raise BadRequest(f"{given[-1]}: a volume has at most one source, not {' and '.join(given)}", code="EVS.1016")
@@ -148,6 +157,8 @@ def refuse_other_sources(snapshot_id: str | None, backup_id: str | None, image_i
         raise BadRequest(f"backup_id: there is no backup {backup_id!r}; Onecut keeps no backups", code="EVS.1006")
     if image_id is not None:
         raise BadRequest(f"imageRef: there is no image {image_id!r}; Onecut keeps no images", code="EVS.2046")
+    if volume_id is not None:
+        raise BadRequest("source_volid: volumes are not copied; take a snapshot, and make the volume from that")
 
 
 def order_volumes(
@@ -313,7 +324,7 @@ def update(
 
 def order_deletion(session: Session, project_id: str, volume_id: str, now: datetime) -> str:
     """
-    Order the deletion of a volume, and return the job's id. Its snapshots stay.
+    Order the deletion of a volume, and return the job's id. Its standard snapshots stay, its legacy ones go.
 
     With the recycle bin on a volume that is `available` goes there at once, and the job has succeeded already. One
     in an error state does not: nobody could promise that it comes back `available`. A volume whose data can't be
@@ -323,6 +334,7 @@ def order_deletion(session: Session, project_id: str, volume_id: str, now: datet
         NotFound: There is no such volume.
         WrongState: It is in use, or something is being done with it (EVS.1046).
         SnapshotInCreation: A snapshot of it is being created.
+        BadRequest: A volume is being made from a legacy snapshot of it.
     """
     volume = find(session, project_id, volume_id, lock=True)
     in_bin = begin_deletion(session, volume, now)
@@ -367,6 +379,7 @@ def order_destruction(session: Session, volume: Volume, now: datetime, *, only_f
 def _begin_destruction(session: Session, volume: Volume, now: datetime, *, only_from: Collection[str]) -> None:
     move(session, Volume, [volume.id], to="deleting", now=now, only_from=only_from, code="EVS.1046")
     refuse_while_snapshot_is_created(session, volume.id)
+    deletions.order_with_volumes(session, [volume.id], now)
 
 
 def state_at_rest(volume: Volume) -> str:
@@ -473,7 +486,7 @@ def _check_metadata(metadata: Mapping[str, str], *, from_snapshot: bool) -> None
             raise BadRequest(f"metadata.{key}: {needed}; got {value!r}", code=code)
 
 
-def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str) -> None:
+def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> None:
     # Locked, so that its deletion, which looks for volumes in creation, comes before or after this order.
     query = select(Snapshot).where(Snapshot.id == snapshot_id, Snapshot.project_id == project_id)
     snapshot = session.scalar(query.with_for_update())
@@ -490,6 +503,16 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
     if order.size_gib < snapshot.size_gib:
         least = f"at least the snapshot's {snapshot.size_gib} GiB"
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
+    if snapshot.legacy:
+        _check_copies(session, snapshot_id, count)
+
+
+def _check_copies(session: Session, snapshot_id: str, count: int) -> None:
+    made = session.scalar(select(func.count()).select_from(Volume).where(Volume.snapshot_id == snapshot_id)) or 0
+    if made + count > COPIES_MAX:
+        raise BadRequest(
+            f"snapshot_id: {made} volumes were made from legacy snapshot {snapshot_id}; the limit is {COPIES_MAX}"
+        )
 
 
 def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
