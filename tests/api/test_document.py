@@ -5,10 +5,10 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from fastapi.routing import APIRoute
+from fastapi.routing import iter_route_contexts
 from pydantic import TypeAdapter
 
-from onecut.api.app import ROUTERS, create_app
+from onecut.api.app import create_app
 from onecut.api.document import operations
 
 APP = create_app()
@@ -28,9 +28,9 @@ def bodies() -> list[Any]:
 def taken() -> dict[tuple[str, str], TypeAdapter[Any]]:
     """What validates the body of each operation."""
     found: dict[tuple[str, str], TypeAdapter[Any]] = {}
-    for route in (route for router in ROUTERS for route in router.routes if isinstance(route, APIRoute)):
-        body: Any = route.body_field.field_info.annotation if route.body_field else None
-        found |= {(method, route.path): TypeAdapter(body) for method in route.methods or () if body}
+    for route in iter_route_contexts(APP.routes):
+        body: Any = route.body_field.field_info.annotation if getattr(route, "body_field", None) else None
+        found |= {(method, str(route.path)): TypeAdapter(body) for method in getattr(route, "methods", ()) if body}
     return found
 
 

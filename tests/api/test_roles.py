@@ -152,5 +152,5 @@ def test_projects_without_a_role_are_not_listed(site: Site) -> None:
         for name in ("region-2", "region-9"):
             scope = {"project": {"name": name}}
             assert client.post("/v3/auth/tokens", json={"auth": auth | {"scope": scope}}).status_code == 401
-        foreign = client.get(f"/v2/{site.project_id}/types")
+        foreign = client.get(f"/v2/{site.project_id}/cloudvolumes/detail")
         assert (foreign.status_code, foreign.json()["error"]["code"]) == (400, "Common.0018")

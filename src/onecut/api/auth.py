@@ -21,6 +21,7 @@ from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onecut.api.actions import action_of
+from onecut.api.template import path_template
 from onecut.errors import BadRequest, Forbidden, Unauthenticated
 from onecut.service import identity, roles, signing
 from onecut.service.identity import Caller
@@ -173,7 +174,7 @@ async def project_caller(project_id: str, request: Request) -> Caller:
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
     caller = current_caller(request)
     role = role_in(caller, project_id, field="project_id")
-    action = action_of(request.method, request.scope["route"].path)
+    action = action_of(request.method, path_template(request.scope) or "")
     if action is not None:
         roles.require(role, action, project_id)
     return caller

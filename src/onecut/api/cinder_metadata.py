@@ -61,16 +61,16 @@ class MetaView(BaseModel):
     meta: dict[str, str]
 
 
-def router_of(owners: Owners) -> APIRouter:
-    """Make the routes for the resources that *owners* speak for; the caller is checked where they are included."""
+def router_of(owners: Owners, noun: str) -> APIRouter:
+    """Make the routes for the *noun* that *owners* speak for; the caller is checked where they are included."""
     router = APIRouter(prefix="/{resource_id}/metadata")
 
-    @router.get("")
+    @router.get("", name=f"show_{noun}_metadata")
     def show_metadata(project_id: str, resource_id: Text255, session: Reading) -> MetadataView:
         """Show all metadata."""
         return MetadataView(metadata=owners.find_metadata(session, project_id, resource_id))
 
-    @router.post("")
+    @router.post("", name=f"add_{noun}_metadata")
     def add_metadata(
         project_id: str, resource_id: Text255, body: MetadataBody, session: Writing, clock: Time
     ) -> MetadataView:
@@ -79,7 +79,7 @@ def router_of(owners: Owners) -> APIRouter:
             metadata=owners.put_metadata(session, project_id, resource_id, clock.now(), body.metadata)
         )
 
-    @router.put("")
+    @router.put("", name=f"replace_{noun}_metadata")
     def replace_metadata(
         project_id: str, resource_id: Text255, body: MetadataBody, session: Writing, clock: Time
     ) -> MetadataView:
@@ -88,7 +88,7 @@ def router_of(owners: Owners) -> APIRouter:
             metadata=owners.replace_metadata(session, project_id, resource_id, clock.now(), body.metadata)
         )
 
-    @router.get("/{key}")
+    @router.get("/{key}", name=f"show_{noun}_metadata_key")
     def show_metadata_key(project_id: str, resource_id: Text255, key: Text255, session: Reading) -> MetaView:
         """Show one key with its value."""
         metadata = owners.find_metadata(session, project_id, resource_id)
@@ -96,7 +96,7 @@ def router_of(owners: Owners) -> APIRouter:
             raise NotFound("metadata key", key)
         return MetaView(meta={key: metadata[key]})
 
-    @router.put("/{key}")
+    @router.put("/{key}", name=f"put_{noun}_metadata_key")
     def put_metadata_key(
         *, project_id: str, resource_id: Text255, key: Text255, body: MetaBody, session: Writing, clock: Time
     ) -> MetaView:
@@ -106,7 +106,7 @@ def router_of(owners: Owners) -> APIRouter:
         owners.put_metadata(session, project_id, resource_id, clock.now(), body.meta)
         return MetaView(meta=body.meta)
 
-    @router.delete("/{key}", response_class=Response)
+    @router.delete("/{key}", response_class=Response, name=f"delete_{noun}_metadata_key")
     def delete_metadata_key(
         project_id: str, resource_id: Text255, key: Text255, session: Writing, clock: Time
     ) -> None:

@@ -53,7 +53,7 @@ class CinderSnapshots(BaseModel):
     snapshots_links: list[Link] | None = Field(default=None, exclude_if=absent)
 
 
-@router.get("/snapshots")
+@router.get("/snapshots", name="list_snapshots_by_name")
 @router.get("/snapshots/detail")
 def list_snapshots(
     project_id: str, query: Annotated[ListCinderSnapshots, Query()], session: Reading, request: Request
@@ -86,4 +86,4 @@ router.delete("/snapshots/{snapshot_id}", status_code=HTTPStatus.ACCEPTED, respo
     delete_legacy_snapshot
 )
 router.post("/os-vendor-snapshots/{snapshot_id}/rollback", status_code=HTTPStatus.ACCEPTED)(roll_back_legacy_snapshot)
-router.include_router(router_of(legacy_snapshots), prefix="/snapshots")
+router.include_router(router_of(legacy_snapshots, "snapshot"), prefix="/snapshots")

@@ -282,7 +282,7 @@ def act_on_volume(
             cinder_volumes.refuse_action(session, project_id, volume_id, body.name())
 
 
-router.include_router(router_of(cinder_volumes))
+router.include_router(router_of(cinder_volumes, "volume"))
 
 
 def _view(request: Request, volume: Volume) -> CinderVolume:

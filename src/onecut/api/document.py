@@ -127,13 +127,15 @@ def operations(document: Mapping[str, Any]) -> Iterator[tuple[str, str, Operatio
 
 def operation_id(route: APIRoute) -> str:
     """
-    Name an operation by its handler and, where a path has twins, by its version.
+    Name an operation by its handler, by its version, and, because EVS and Cinder share nouns, by Cinder.
 
     Handlers are named after what they do, which is also how the SDK names its methods.
     """
-    version = route.path_format.split("/")[1].replace(".", "_")
-    method = min(route.methods or ()).lower()
-    return f"{route.name}_{version}_{method}" if version.startswith("v") else f"{route.name}_{method}"
+    path = route.path_format
+    version = path.split("/")[1].replace(".", "_")
+    words = ["cinder"] if is_cinder(path) else []
+    words += [route.name, version] if version.startswith("v") else [route.name]
+    return "_".join([*words, min(route.methods or ()).lower()])
 
 
 def _complete(method: str, path: str, operation: Operation) -> None:
@@ -147,9 +149,9 @@ def _complete(method: str, path: str, operation: Operation) -> None:
     responses.pop("422", None)
     for status in _statuses(method, public=public):
         responses.setdefault(str(status), _error(status, path))
-    for name, media in operation.get("requestBody", {}).get("content", {}).items():
-        if name == "application/json" and "$ref" in media["schema"]:
-            media["example"] = EXAMPLES[media["schema"]["$ref"].rsplit("/", 1)[-1]]
+    for media in operation.get("requestBody", {}).get("content", {}).values():
+        schema = media["schema"].get("$ref", operation["operationId"])
+        media["example"] = EXAMPLES[schema.rsplit("/", 1)[-1]]
 
 
 def _statuses(method: str, *, public: bool) -> tuple[int, ...]:

@@ -1,4 +1,8 @@
-"""An example of each request body, by the name of its schema; a test proves that each is a body that is taken."""
+"""
+An example of each request body, by the name of its schema, or else by the id of its operation.
+
+A test proves that each is a body that is taken.
+"""
 
 from typing import Any, Final
 
@@ -56,4 +60,40 @@ EXAMPLES: Final[dict[str, Any]] = {
     "CreateSnapshot": {"snapshot": {"volume_id": VOLUME, "name": "before the upgrade", "retention_days": 30}},
     "UpdateSnapshot": {"snapshot": {"name": "after the upgrade", "instant_access": False}},
     "RollBackSnapshot": {"rollback": {"volume_id": VOLUME}},
+    "SearchVolumes": {
+        "action": "filter",
+        "tags": [{"key": "env", "values": ["prod", "test"]}],
+        "matches": [{"key": "resource_name", "value": "data"}],
+        "limit": 100,
+        "offset": 0,
+    },
+    "ExtendVolumes": {"volumes": [{"id": VOLUME, "new_size": 80}, {"id": OTHER_VOLUME, "new_size": 120}]},
+    "Unsubscribe": {"volume_ids": [VOLUME, OTHER_VOLUME]},
+    "ChangeChargeMode": {"volume_ids": [VOLUME], "server_id": SERVER},
+    "ModifyQos": {"qos_modify": {"iops": 5000, "throughput": 200}},
+    "RetypeVolume": {"os-retype": {"new_type": "ESSD"}},
+    "UpdateRecyclePolicy": {"switch": True, "threshold_time": 7, "keep_time": 14},
+    "CreateTransfer": {"transfer": {"volume_id": VOLUME, "name": "to the other project"}},
+    "AcceptTransfer": {"accept": {"auth_key": "..."}},
+    "CreatePolicy": {
+        "snapshot_policy": {
+            "name": "nightly",
+            "repeat_weekdays": ["1", "2", "3", "4", "5"],
+            "time_points": ["1", "13"],
+            "retention_days": 30,
+            "tags": {"env": "prod"},
+        }
+    },
+    "UpdatePolicy": {"snapshot_policy": {"repeat_interval_days": 1, "retention_days": -1}},
+    "CreateLegacySnapshot": {"snapshot": {"volume_id": VOLUME, "name": "before the upgrade", "force": True}},
+    "UpdateLegacySnapshot": {"snapshot": {"name": "after the upgrade"}},
+    "CreateCinderVolume": {"volume": {"name": "data", "size": 40, "volume_type": "SSD", "metadata": {"env": "prod"}}},
+    "UpdateCinderVolume": {"volume": {"name": "log", "description": "write-ahead log"}},
+    "ActOnCinderVolume": {"os-extend": {"new_size": 80}},
+    "MetadataBody": {"metadata": {"env": "prod"}},
+    "MetaBody": {"meta": {"env": "prod"}},
+    "ActOnCinderSnapshot": {"os-force_delete": None},
+    "change_volume_tags_v2_post": {"action": "create", "tags": [{"key": "env", "value": "prod"}]},
+    "associate_policy_v5_post": [VOLUME, OTHER_VOLUME],
+    "disassociate_policy_v5_post": [OTHER_VOLUME],
 }

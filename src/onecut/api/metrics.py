@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from onecut.api.template import path_template
 from onecut.db.jobs import Job
 from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
@@ -78,7 +79,7 @@ class RequestMetrics:
 
         async def noting(message: Message) -> None:
             if message["type"] == "http.response.start":
-                route = getattr(scope.get("route"), "path", "none")
+                route = path_template(scope) or "none"
                 self._requests.labels(scope["method"], route, str(message["status"])).inc()
                 self._seconds.labels(scope["method"], route).observe(time.perf_counter() - began)
             await send(message)

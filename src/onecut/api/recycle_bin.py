@@ -22,7 +22,7 @@ router = APIRouter(
 )
 
 
-class UpdatePolicy(Body):
+class UpdateRecyclePolicy(Body):
     """The body that changes the policy; what is absent stays as it is."""
 
     switch: bool | None = Field(default=None, description="Whether deleted volumes go to the bin.")
@@ -113,7 +113,7 @@ def show_policy(project_id: str, session: Reading) -> PolicyView:
 
 
 @router.put("/policy", status_code=HTTPStatus.NO_CONTENT, summary="Update the recycle bin's policy")
-def update_policy(project_id: str, body: UpdatePolicy, session: Writing) -> None:
+def update_policy(project_id: str, body: UpdateRecyclePolicy, session: Writing) -> None:
     """Switch the bin on or off, or change its times; volumes in the bin keep the time they were given."""
     recycle_policy.update(
         session, project_id, switch=body.switch, threshold_days=body.threshold_time, keep_days=body.keep_time
