@@ -117,6 +117,8 @@ class TestCommandLine:
         changed = volume(site, made["id"])
         assert (changed["name"], changed["description"], changed["bootable"]) == ("log", "text", "true")
         assert changed["metadata"] == {"a": "z", "c": "d"}
+        openstack.does("volume set --type ESSD --migration-policy on-demand log")
+        wait_for(site, "volume", made["id"], status="available", volume_type="ESSD")
         openstack.does("volume unset --property c log")
         assert volume(site, made["id"])["metadata"] == {"a": "z"}
 
