@@ -3,19 +3,23 @@
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from typing import Final
 from uuid import uuid4
 
 import httpx
 import pytest
 from operations import Operation, operations
-from orders import new_server, new_volumes, take_group
-from running import Site, Tenant
-from sqlalchemy import select
+from orders import delete_volumes, new_server, new_volumes, take_group
+from running import Site, Tenant, wait_until
+from sqlalchemy import select, update
+from sqlalchemy.orm import Session
 
 from onecut.api.app import create_app
 from onecut.db.identity import AccessKey, Project, User
 from onecut.db.schema import Base
+from onecut.db.snapshots import Snapshot
+from onecut.db.volumes import Volume
 
 CALLS = operations(create_app())
 
@@ -24,8 +28,11 @@ Ids = Mapping[str, str]
 
 VARYING_HEADERS: Final = {"date", "x-request-id", "content-length"}
 
-KINDS: Final = {"target_project": "project"}
+KINDS: Final = {"target_project": "project", "transfer": "volume_transfer"}
 """Kinds by the names of ids that are not named after a table."""
+
+OTHER_SORTS: Final = {"volume": "binned_volume", "snapshot": "legacy_snapshot"}
+"""What lies in the same table but is found by other calls."""
 
 OF_ANY_KIND: Final = {"resource"}
 OF_NO_TENANT: Final = {"type"}
@@ -68,7 +75,11 @@ def furnish(site: Site, tenant: Tenant) -> Furnished:
     group_id = take_group(tenant, volume_ids)
     tags = {"tags": [{"key": "env", "value": "prod"}]}
     tenant.call("POST", f"/v5/{{p}}/snapshot-groups/{group_id}/tags/create", 204, json=tags)
-    new_volumes(tenant, 1)
+    (offered,) = new_volumes(tenant, 1)
+    tenant.call("POST", "/v2/{p}/os-volume-transfer", 202, json={"transfer": {"name": "t", "volume_id": offered}})
+    new_legacy_snapshot(tenant, volume_ids[0])
+    new_policy(tenant, volume_ids)
+    put_into_bin(site, tenant)
     with site.database.writing() as session:
         domain_id = session.get_one(Project, tenant.project_id).domain_id
         user_id = session.scalars(select(User.id).where(User.domain_id == domain_id)).one()
@@ -76,6 +87,33 @@ def furnish(site: Site, tenant: Tenant) -> Furnished:
         body = {"credential": {"user_id": user_id}}
         tenant.call("POST", "/v3.0/OS-CREDENTIAL/credentials", 201, json=body)
     return _furnished(site, tenant, user_id)
+
+
+def new_legacy_snapshot(tenant: Tenant, volume_id: str) -> None:
+    """Take a legacy snapshot of an attached volume."""
+    body = {"snapshot": {"volume_id": volume_id, "force": True}}
+    snapshot_id = tenant.call("POST", "/v2/{p}/cloudsnapshots", 202, json=body)["snapshot"]["id"]
+    path = f"/v2/{{p}}/cloudsnapshots/{snapshot_id}"
+    wait_until(lambda: tenant.call("GET", path, 200)["snapshot"]["status"] == "available", snapshot_id)
+
+
+def new_policy(tenant: Tenant, volume_ids: list[str]) -> None:
+    """Make a snapshot policy that takes nothing before three days."""
+    weekday = (datetime.now(UTC) + timedelta(days=3)).isoweekday()
+    wanted = {"name": "auto", "repeat_weekdays": [str(weekday)], "time_points": ["12"], "retention_days": 1}
+    body = {"snapshot_policy": wanted | {"tags": {"env": "prod"}}}
+    policy_id = tenant.call("POST", "/v5/{p}/snapshot-policies", 201, json=body)["snapshot_policy"]["id"]
+    tenant.call("POST", f"/v5/{{p}}/snapshot-policies/{policy_id}/associate", 204, json=volume_ids)
+
+
+def put_into_bin(site: Site, tenant: Tenant) -> None:
+    """Delete a volume that is old enough for the recycle bin."""
+    tenant.call("PUT", "/v3/{p}/recycle-bin-volumes/policy", 204, json={"switch": True, "threshold_time": 1})
+    (volume_id,) = new_volumes(tenant, 1)
+    born = datetime.now(UTC) - timedelta(days=2)
+    with site.database.writing() as session:
+        session.execute(update(Volume).where(Volume.id == volume_id).values(created_at=born))
+    delete_volumes(tenant, [volume_id])
 
 
 def _furnished(site: Site, tenant: Tenant, user_id: str) -> Furnished:
@@ -92,7 +130,22 @@ def _furnished(site: Site, tenant: Tenant, user_id: str) -> Furnished:
             names.update(keys)
             if keys:
                 ids[table.name] = keys[0]
+        ids |= _sorts(session, tenant.project_id)
     return Furnished(tenant, ids | {"access_key": access}, frozenset(names | {access}))
+
+
+def _sorts(session: Session, project_id: str) -> dict[str, str]:
+    """Return one id of each sort of volumes and snapshots."""
+    binned = Volume.pre_deleted_at.is_not(None)
+    volumes = select(Volume.id).where(Volume.project_id == project_id).limit(1)
+    snapshots = select(Snapshot.id).where(Snapshot.project_id == project_id).limit(1)
+    queries = {
+        "volume": volumes.where(~binned),
+        "binned_volume": volumes.where(binned),
+        "snapshot": snapshots.where(~Snapshot.legacy),
+        "legacy_snapshot": snapshots.where(Snapshot.legacy),
+    }
+    return {sort: session.scalars(query).one() for sort, query in queries.items()}
 
 
 def rows_of(site: Site, names: frozenset[str]) -> dict[str, list[str]]:
@@ -118,7 +171,8 @@ def probes(call: Operation, victim: Furnished) -> Iterator[Ids]:
     slots = list(dict.fromkeys([*call.path_ids, *call.query_ids, *call.body_ids]))
     for slot in slots:
         kind = kind_of(slot)
-        for found in [victim.ids[kind]] if kind in victim.ids else victim.ids.values():
+        sorts = [sort for sort in (kind, OTHER_SORTS.get(kind, kind)) if sort in victim.ids]
+        for found in {victim.ids[sort] for sort in sorts} or victim.ids.values():
             yield {slot: found}
     if len(slots) > 1:
         yield {slot: victim.own_or_none(slot) for slot in slots}

@@ -12,6 +12,7 @@ from running import Site, Tenant, running_site, sign_in
 
 from onecut.cli.main import main
 from onecut.db.session import Database
+from onecut.service import quotas, recycle_policy
 
 PASSWORD = "correct horse"
 
@@ -163,11 +164,15 @@ class TestRoles:
 
 class TestProjects:
     def test_a_project_is_made_used_disabled_and_deleted(self, site: Site, ci: Tenant, admin: Admin) -> None:
-        """Its disks' owner is named while it has any; then it goes with its roles, tokens and ended jobs."""
+        """What it owns is named while it owns any; then it goes with its roles, tokens, settings and ended jobs."""
         project_id = admin.json("project", "create", "region-1_lab", "--description", "trials")["project"]["id"]
         admin.text("role", "grant", "ci", "operator", "--project", "region-1_lab")
         lab = Tenant(sign_in(site.onecut.endpoint, "onecut", "ci", PASSWORD, "region-1_lab"), project_id)
         server = lab.call("POST", "/v1/{p}/cloudservers", 200, json={"server": {"name": "db1"}})["serverIds"][0]
+
+        with site.database.writing() as session:
+            quotas.set_limit(session, project_id, "volumes", 5)
+            recycle_policy.update(session, project_id, switch=True, threshold_days=None, keep_days=None)
 
         complaint = admin.refusal("project", "delete", "region-1_lab")
         assert complaint == "project region-1_lab can't be deleted: it owns 1 server"

@@ -36,9 +36,6 @@ def list_versions(request: Request) -> dict[str, list[dict[str, Any]]]:
 @router.get("/v1", summary="Show version 1")
 @router.get("/v2", summary="Show version 2")
 @router.get("/v3", summary="Show version 3")
-@router.get("/v1/", include_in_schema=False)  # as the links have it, in the way of OpenStack
-@router.get("/v2/", include_in_schema=False)
-@router.get("/v3/", include_in_schema=False)
 def show_version(request: Request) -> dict[str, list[dict[str, Any]]]:
     """Describe the version of the path."""
     return {"versions": [_version(request, request.url.path.strip("/"))]}

@@ -9,11 +9,13 @@ from sqlalchemy.orm import Session
 
 from onecut.db.identity import Domain, Project, RoleGrant, Token
 from onecut.db.jobs import Job
+from onecut.db.quotas import ProjectQuota
+from onecut.db.recycle_bin import RecyclePolicy
 from onecut.db.schema import Base
 from onecut.errors import BadRequest
 from onecut.service import named
 
-GOES_WITH_PROJECT: Final = (Token, RoleGrant)
+GOES_WITH_PROJECT: Final = (Token, RoleGrant, ProjectQuota, RecyclePolicy)
 """What names a project and is no resource of it."""
 
 
@@ -54,7 +56,7 @@ def change(project: Project, *, enabled: bool | None, description: str | None) -
 
 def remove(session: Session, project: Project) -> None:
     """
-    Delete a project with the roles and tokens in it, and its jobs that have ended.
+    Delete a project with the roles and tokens in it, its quotas and settings, and its jobs that have ended.
 
     Raises:
         BadRequest: It owns resources, or one of its jobs has not ended.
