@@ -1,8 +1,8 @@
 """
 Every operation of the unmodified official SDK against a running service, each with its effect.
 
-A story names in its mark ``operations`` those whose effect it shows, and fails when it has not called one of them. Together
-the stories name all that the SDK has: ``docs/reference/operations.md`` is the table of them.
+A story names in its mark ``operations`` those whose effect it shows, and fails when it has not called one of them.
+Together the stories name all that the SDK has: ``docs/reference/operations.md`` is the table of them.
 """
 
 import sys
@@ -31,7 +31,8 @@ ALWAYS_REFUSED = {"change_volume_charge_mode"}
 ZONE = "az1"
 
 PERFORMANCE: dict[str, dict[str, int]] = {
-    "SAS": {}, "GPSSD": {}, "SSD": {}, "ESSD": {}, "GPSSD2": {"iops": 3000, "throughput": 125}, "ESSD2": {"iops": 100},
+    "SAS": {}, "GPSSD": {}, "SSD": {}, "ESSD": {},
+    "GPSSD2": {"iops": 3000, "throughput": 125}, "ESSD2": {"iops": 100},
 }  # fmt: skip
 """The types that are offered, and what has to be asked for with each."""
 
@@ -271,7 +272,7 @@ def in_bin(client: Any) -> set[str]:
     "cinder_delete_volume_transfer", "cinder_accept_volume_transfer",
 )  # fmt: skip
 def test_transfers(site: Site, client: Any, calls: Calls) -> None:
-    """One offer is taken back; another is accepted by a second project, which then has the volume, and the first not."""
+    """One offer is taken back; another is accepted by a second project, which has the volume from then on."""
     tenant = site.second_tenant()
     other = calls.noted(evs_client(new_credentials(site, tenant)))
     (volume_id,) = new_disks(client)
@@ -427,7 +428,7 @@ def test_legacy_snapshots(site: Site, client: Any) -> None:
     "update_snapshot_group", "delete_snapshot_group",
 )  # fmt: skip
 def test_snapshot_groups(site: Site, client: Any) -> None:
-    """One cut through two volumes is found, counted, renamed, gives both back what they held, and is deleted whole."""
+    """One cut of two volumes is found, counted, renamed, gives both back what they held, and is deleted whole."""
     volume_ids = new_disks(client, 2)
     for volume_id in volume_ids:
         memory(site).write(volume_id, 0, b"before")
@@ -510,6 +511,8 @@ def test_snapshot_chains(client: Any) -> None:
     assert chain_of[first] == chain_of[second]
     assert {(chain.volume_id, chain.availability_zone) for chain in chains} == {(volume_id, ZONE)}
     assert count_chains(client, volume_id) == 2
+    page = evs.ListSnapshotChainsRequest(volume_id=volume_id, category="standard", limit=1, marker=chains[0].id)
+    assert client.list_snapshot_chains(page).snapshot_chains == chains[1:]
 
     gone = client.delete_standard_snapshot(evs.DeleteStandardSnapshotRequest(snapshot_id=third))
     done(client, gone.job_id)
@@ -610,9 +613,7 @@ def test_quotas(site: Site, client: Any) -> None:
     assert after.gigabytes_ssd.in_use - before.gigabytes_ssd.in_use == 22
 
 
-@pytest.mark.operations(
-    "cinder_list_volume_types", "cinder_list_availability_zones", "list_versions", "show_version"
-)
+@pytest.mark.operations("cinder_list_volume_types", "cinder_list_availability_zones", "list_versions", "show_version")
 def test_what_there_is(client: Any) -> None:
     """A volume of each type that is not sold out can be made in the zone; each version is told as in their list."""
     (zone,) = client.cinder_list_availability_zones(evs.CinderListAvailabilityZonesRequest()).availability_zone_info
