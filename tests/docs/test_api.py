@@ -1,4 +1,4 @@
-"""The API page has a line for each route; the SDK's operations have a line each, with how they are served and tested."""
+"""The API page has a line for each route, that of operations one for each of the SDK: how it is served and tested."""
 
 import re
 from collections.abc import Callable
