@@ -94,7 +94,7 @@ class WrongState(Refused):
 
 
 class QuotaExceeded(Refused):
-    """The project would have more than it may."""
+    """The project would have more than it may. EVS has codes of its own for volumes, and answers them with 400."""
 
     code = "EVS.5413"
 

@@ -1,12 +1,18 @@
 """Cinder's paths on the wire: forms, error bodies, microversions, metadata and actions, under v2 and v3 alike."""
 
 from collections.abc import Iterator
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from orders import attach, new_server, new_volumes, volume
 from running import Site, Tenant, running_site, wait_until
+from sqlalchemy import update
+
+from onecut.clock import SystemClock
+from onecut.db.volumes import Volume
+from onecut.service import quotas
 
 VOLUME_FIELDS = {
     "id", "name", "description", "status", "size", "volume_type", "availability_zone", "attachments", "bootable",
@@ -61,6 +67,13 @@ def act(site: Tenant, volume_id: str, status: int, **action: Any) -> Any:
     """Ask for an action on a volume; an underscore in a name stands for its first dash."""
     body = {name.replace("_", "-", 1): value for name, value in action.items()}
     return site.call("POST", f"/v3/{{p}}/volumes/{volume_id}/action", status, json=body)
+
+
+def limit(site: Site, tenant: Tenant, **limits: int) -> None:
+    """Set quotas of a project."""
+    with site.database.writing() as session:
+        for resource, most in limits.items():
+            quotas.set_limit(session, tenant.project_id, resource, most)
 
 
 def gone(site: Tenant, kind: str, resource_id: str) -> bool:
@@ -135,6 +148,18 @@ class TestVolumes:
         assert act(site, disk, 202, os_update_readonly_flag={"readonly": False}) is None
         assert act(site, disk, 202, os_force_delete=None) is None
         wait_until(lambda: gone(site, "volume", disk), "the end of the volume")
+
+    @pytest.mark.parametrize("by", ["name", "id"])
+    def test_one_gets_another_type(self, site: Site, disk: str, root: str, by: str) -> None:
+        """Named by name or id, attached or not, whatever is said of migration."""
+        types = {each["name"]: each["id"] for each in site.call("GET", "/v3/{p}/types", 200)["volume_types"]}
+        attach(site, disk, new_server(site))
+        wanted = {"new_type": "ESSD" if by == "name" else types["ESSD"], "migration_policy": "on-demand"}
+
+        site.call("POST", f"{root}/volumes/{disk}/action", 202, json={"os-retype": wanted})
+
+        assert shown(site, "volume", disk)["volume_type"] == "ESSD"
+        wait_until(lambda: shown(site, "volume", disk)["status"] == "in-use", "the end of the change")
 
 
 class TestSnapshots:
@@ -262,8 +287,9 @@ class TestMicroversions:
 
 class TestAbout:
     def test_limits_tell_what_a_project_has(self, site: Site) -> None:
-        """Volumes, their GiB, and snapshots; nothing is limited, and there are no backups."""
+        """Volumes, their GiB, and snapshots, with the quotas; there are no backups."""
         stranger = site.second_tenant()
+        limit(site, stranger, volumes=7, gigabytes=70, snapshots=-1)
         (volume_id,) = new_volumes(stranger, 1, size_gib=11)
         answer = stranger.call("POST", "/v3/{p}/snapshots", 202, json={"snapshot": {"volume_id": volume_id}})
         made(stranger, "snapshot", answer)
@@ -275,7 +301,30 @@ class TestAbout:
             11,
             1,
         )
-        assert (absolute["maxTotalVolumes"], absolute["maxTotalBackups"]) == (-1, 0)
+        most = [
+            f"maxTotal{what}" for what in ("Volumes", "VolumeGigabytes", "Snapshots", "Backups", "BackupGigabytes")
+        ]
+        assert [absolute[name] for name in most] == [7, 70, -1, 0, 0]
+        assert (absolute["totalBackupsUsed"], absolute["totalBackupGigabytesUsed"]) == (0, 0)
+
+    def test_what_is_in_the_recycle_bin_is_not_in_use(self, site: Site) -> None:
+        """Neither limits nor lists nor its own path know a volume that was deleted, also by force."""
+        stranger = site.second_tenant()
+        kept, *deleted = new_volumes(stranger, 3)
+        stranger.call("PUT", "/v3/{p}/recycle-bin-volumes/policy", 204, json={"switch": True})
+        with site.database.writing() as session:
+            born = SystemClock().now() - timedelta(days=8)
+            session.execute(update(Volume).where(Volume.id.in_(deleted)).values(created_at=born))
+
+        stranger.call("DELETE", f"/v2/{{p}}/volumes/{deleted[0]}", 202)
+        act(stranger, deleted[1], 202, os_force_delete=None)
+
+        assert all(gone(stranger, "volume", volume_id) for volume_id in deleted)
+        for path in ("volumes", "volumes/detail"):
+            assert [found["id"] for found in stranger.call("GET", f"/v3/{{p}}/{path}", 200)["volumes"]] == [kept]
+        assert stranger.call("GET", "/v3/{p}/limits", 200)["limits"]["absolute"]["totalVolumesUsed"] == 1
+        binned = stranger.call("GET", "/v3/{p}/recycle-bin-volumes/detail", 200)["volumes"]
+        assert {found["id"] for found in binned} == set(deleted)
 
     def test_extensions_have_aliases(self, site: Site) -> None:
         """What a client looks for before it uses one."""
@@ -312,9 +361,38 @@ class TestRefusals:
         assert [word for word in words if word not in fault["message"]] == []
         assert site.call("GET", "/v3/{p}/limits", 200) == before
 
+    def test_what_is_beyond_a_quota_is_over_the_limit(self, site: Site, root: str) -> None:
+        """413 as in Cinder, with the code of EVS's own calls; nothing is made, and nothing grows."""
+        stranger = site.second_tenant()
+        (volume_id,) = new_volumes(stranger, 1)
+        limit(site, stranger, volumes=1, gigabytes=15, snapshots=0)
+        before = stranger.call("GET", "/v3/{p}/limits", 200), shown(stranger, "volume", volume_id)
+        action = f"{root}/volumes/{volume_id}/action"
+        refusals: list[tuple[str, Any, str, str]] = [
+            (f"{root}/volumes", {"volume": {"size": 10}}, "EVS.1034", "volumes: the project's quota is 1"),
+            (action, {"os-extend": {"new_size": 16}}, "EVS.1042", "gigabytes: the project's quota is 15"),
+            (
+                f"{root}/snapshots",
+                {"snapshot": {"volume_id": volume_id}},
+                "EVS.5413",
+                "snapshots: the project's quota is 0",
+            ),
+        ]
+
+        for path, body, code, words in refusals:
+            fault = stranger.call("POST", path, 413, json=body)["overLimit"]
+            assert fault == {"code": code, "message": f"{words}, which this request would exceed"}
+
+        assert (stranger.call("GET", "/v3/{p}/limits", 200), shown(stranger, "volume", volume_id)) == before
+
     @pytest.mark.parametrize(
         ("action", "word"),
         [
+            ({"os_retype": {"new_type": "SSD"}}, "is SSD already"),
+            ({"os_retype": {"new_type": "fast"}}, "new_type: must be one of"),
+            ({"os_retype": {"new_type": "GPSSD2"}}, "iops: volume type GPSSD2 needs it"),
+            ({"os_retype": {"new_type": "ESSD", "migration_policy": "now"}}, "migration_policy"),
+            ({"os_retype": {}}, "new_type"),
             ({"os_attach": {"instance_uuid": UNKNOWN, "mountpoint": "/dev/vdb"}}, "attachvolume"),
             ({"os_detach": {}}, "detachvolume"),
             ({"os_reset_status": {"status": "error"}}, "can't be set"),
@@ -385,6 +463,7 @@ class TestRefusals:
                 ("DELETE", "", None),
                 ("POST", "/action", {"os-force_delete": None}),
                 ("POST", "/action", {"os-reset_status": {}}),
+                ("POST", "/action", {"os-retype": {"new_type": "ESSD"}}),
                 ("GET", "/metadata", None),
                 ("POST", "/metadata", {"metadata": {"a": "b"}}),
                 ("PUT", "/metadata", {"metadata": {}}),

@@ -147,7 +147,7 @@ class TestRefusals:
         assert used(site, "gigabytes") == [(25, 0)]
 
     def test_snapshots_beyond_a_limit(self, site: Site) -> None:
-        """413 EVS.5413 for a single one, a group, and the undo group of a rollback; nothing is taken."""
+        """413 EVS.5413 for a single one, a legacy one, a group, and a rollback's undo group; nothing is taken."""
         volume_ids = new_volumes(site, 2)
         limit(site, snapshots=3)
         group_id = take_group(site, volume_ids)
@@ -159,7 +159,9 @@ class TestRefusals:
         body = {"snapshot": {"volume_id": volume_ids[0]}}
         site.done(site.call("POST", "/v5/{p}/snapshots", 202, json=body))
         assert refused(site, "POST", "/v5/{p}/snapshots", 413, "EVS.5413", json=body) == words
+        assert refused(site, "POST", "/v2/{p}/cloudsnapshots", 413, "EVS.5413", json=body) == words
         limit(site, snapshots=None, snapshots_SSD=3)
+        refused(site, "POST", "/v2/{p}/cloudsnapshots", 413, "EVS.5413", json=body)
         refused(site, "POST", "/v5/{p}/snapshots", 413, "EVS.5413", json=body)
         assert used(site, "snapshots", "snapshots_SSD") == [(3, 0), (3, 0)]
         assert site.call("GET", "/v5/{p}/snapshot-groups/count", 200)["count"] == 1

@@ -189,6 +189,36 @@ class TestDeletion:
         site.done(answer)
         assert read(site, answer["volume_ids"][0], 4) == b"kept"
 
+    def test_its_legacy_snapshots_end_with_it_and_not_before(self, site: Site, clock: JumpingClock) -> None:
+        """In the bin they are listed, but not rolled back to; they go when the volume is destroyed."""
+        [volume_id] = old_volumes(site, clock)
+        body: Any = {"snapshot": {"volume_id": volume_id}}
+        made = site.call("POST", "/v2/{p}/cloudsnapshots", 202, json=body)["snapshot"]["id"]
+        path = f"/v2/{{p}}/cloudsnapshots/{made}"
+        wait_until(lambda: site.call("GET", path, 200)["snapshot"]["status"] == "available", "the legacy snapshot")
+        before = site.call("GET", path, 200)
+
+        delete_volumes(site, [volume_id])
+        body = {"rollback": {"volume_id": volume_id}}
+        assert site.call("POST", f"{path}/rollback", 400, json=body)["error"]["code"] == "EVS.5400"
+        assert site.call("GET", path, 200) == before
+        assert bin_ids(site) == [volume_id]
+
+        site.call("DELETE", f"{BIN}/{volume_id}", 204)
+        wait_until(lambda: bin_ids(site) == [], "the end of the volume")
+        site.call("GET", path, 404)
+
+    def test_unsubscribed_ones_go_there_too(self, site: Site, clock: JumpingClock) -> None:
+        """Each by its age; the job ends when the young one is destroyed."""
+        old = old_volumes(site, clock)
+        young = new_volumes(site, 1)
+
+        [answer] = site.call("POST", "/v2/{p}/cloudvolumes/unsubscribe", 202, json={"volume_ids": old + young})
+        site.done(answer)
+
+        assert bin_ids(site) == old
+        assert site.call("GET", "/v2/{p}/cloudvolumes/detail", 200)["volumes"] == []
+
     def test_volumes_go_to_the_bin_with_their_server(self, site: Site, clock: JumpingClock) -> None:
         """`delete_volume` puts the old ones there; the young one is destroyed, the shared one stays in use."""
         switch_on(site)

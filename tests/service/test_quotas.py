@@ -6,7 +6,7 @@ import pytest
 from workshop import OURS, THEIRS, Workshop, refusal
 
 from onecut.db.volumes import Volume
-from onecut.errors import BadRequest
+from onecut.errors import BadRequest, QuotaExceeded
 from onecut.service import quotas, volumes
 
 
@@ -21,7 +21,7 @@ def test_an_extension_counts_from_its_order_on(shop: Workshop) -> None:
     first, second = shop.volumes(2)
     limit(shop, gigabytes=35)
     job_id = shop.ask(volumes.order_extension, first, 25)
-    with refusal(shop, BadRequest, "gigabytes: the project's quota is 35", code="EVS.1042"):
+    with refusal(shop, QuotaExceeded, "gigabytes: the project's quota is 35", code="EVS.1042"):
         shop.ask(volumes.order_extension, second, 11)
     assert shop.look(quotas.show)["gigabytes"] == quotas.Quota(limit=35, in_use=20, reserved=15)
 

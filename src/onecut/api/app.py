@@ -32,6 +32,7 @@ from onecut.api import (
 )
 from onecut.api.auth import Authentication
 from onecut.api.cinder import microversion
+from onecut.api.dependencies import refuse_nul
 from onecut.api.metrics import RequestMetrics
 
 DESCRIPTION = (
@@ -80,6 +81,7 @@ def create_app() -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         generate_unique_id_function=document.operation_id,
+        dependencies=[Depends(refuse_nul)],
     )
     faults.install(app)
     for router in ROUTERS:

@@ -9,7 +9,7 @@ from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading
 from onecut.api.versions import UPDATED
 from onecut.api.volumes import TypeView, type_view
-from onecut.service import catalog, cinder_volumes
+from onecut.service import catalog, quotas
 
 router = APIRouter(tags=["Cinder"], dependencies=[Depends(project_caller)])
 
@@ -21,7 +21,14 @@ EXTENSIONS: Final = {
 }
 """What Cinder called extensions once: each with what it adds."""
 
-UNLIMITED: Final = -1
+LIMITS: Final = {
+    "volumes": ("Volumes", "Volumes"),
+    "gigabytes": ("VolumeGigabytes", "Gigabytes"),
+    "snapshots": ("Snapshots", "Snapshots"),
+    "backups": ("Backups", "Backups"),
+    "backup_gigabytes": ("BackupGigabytes", "BackupGigabytes"),
+}
+"""The word for each quota in the names of its limit and of its use."""
 
 
 class OneType(BaseModel):
@@ -49,18 +56,8 @@ def list_extensions(project_id: str) -> dict[str, list[dict[str, Any]]]:  # noqa
 
 @router.get("/limits")
 def show_limits(project_id: str, session: Reading) -> dict[str, dict[str, Any]]:
-    """Tell what the project has; -1 stands for no limit."""
-    usage = cinder_volumes.usage(session, project_id)
-    absolute = {
-        "maxTotalVolumes": UNLIMITED,
-        "maxTotalVolumeGigabytes": UNLIMITED,
-        "maxTotalSnapshots": UNLIMITED,
-        "maxTotalBackups": 0,
-        "maxTotalBackupGigabytes": 0,
-        "totalVolumesUsed": usage.volumes,
-        "totalGigabytesUsed": usage.gib,
-        "totalSnapshotsUsed": usage.snapshots,
-        "totalBackupsUsed": 0,
-        "totalBackupGigabytesUsed": 0,
-    }
-    return {"limits": {"rate": [], "absolute": absolute}}
+    """Tell the project's quotas, -1 for none, and what is in use of them."""
+    found = quotas.show(session, project_id)
+    most = {f"maxTotal{word}": found[resource].limit for resource, (word, _) in LIMITS.items()}
+    used = {f"total{word}Used": found[resource].in_use for resource, (_, word) in LIMITS.items()}
+    return {"limits": {"rate": [], "absolute": most | used}}

@@ -3,7 +3,7 @@
 import ast
 import json
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
@@ -95,10 +95,20 @@ class ReadOnly(Body):
     readonly: bool
 
 
+class Retype(Body):
+    """The volume type that a volume is to have."""
+
+    new_type: Annotated[Text255, Field(description="Name or id; of a type that needs no IOPS.")]
+    migration_policy: Annotated[
+        Literal["never", "on-demand"] | None, Field(description="No effect: the data stays where it is.")
+    ] = None
+
+
 class ActOnCinderVolume(Action):
     """The body of an action on a volume."""
 
     os_extend: NewSize | None = Field(default=None, alias="os-extend")
+    os_retype: Retype | None = Field(default=None, alias="os-retype")
     os_set_bootable: Bootable | None = Field(default=None, alias="os-set_bootable")
     os_update_readonly_flag: ReadOnly | None = Field(default=None, alias="os-update_readonly_flag")
     os_force_delete: None = Field(default=None, alias="os-force_delete")
@@ -247,7 +257,7 @@ def update_volume(
 
 @router.delete("/{volume_id}", status_code=HTTPStatus.ACCEPTED, response_class=Response)
 def delete_volume(project_id: str, volume_id: Text255, session: Writing, clock: Time) -> None:
-    """Delete a detached volume, and its legacy snapshots with it."""
+    """Put a detached volume into the recycle bin, or delete it, and its legacy snapshots with it."""
     volumes.order_deletion(session, project_id, volume_id, clock.now())
 
 
@@ -266,11 +276,13 @@ def act_on_volume(
     clock: Time,
     response: Response,
 ) -> None:
-    """Extend a volume, set a flag, or delete it; an action that makes no sense here is refused, and says why."""
+    """Extend, retype or delete a volume, or set a flag; an action that makes no sense is refused, and says why."""
     now = clock.now()
     match body:
         case ActOnCinderVolume(os_extend=NewSize(new_size=size_gib)):
             volumes.order_extension(session, project_id, volume_id, size_gib, now)
+        case ActOnCinderVolume(os_retype=Retype(new_type=new_type)):
+            cinder_volumes.order_retype(session, project_id, volume_id, new_type, now)
         case ActOnCinderVolume(os_set_bootable=Bootable(bootable=bootable)):
             cinder_volumes.set_bootable(session, project_id, volume_id, now, bootable=bootable)
             response.status_code = HTTPStatus.OK

@@ -4,12 +4,23 @@ from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
 from onecut.config import Settings
 from onecut.db.session import Database
 from onecut.repository.repository import Repository
+
+
+async def refuse_nul(request: Request) -> None:
+    """Refuse the character U+0000 in ids and filters, as texts of a body do: no database takes it."""
+    for place, values in (("path", request.path_params.items()), ("query", request.query_params.multi_items())):
+        for name, value in values:
+            if "\0" in value:
+                message = "must not contain the character U+0000"
+                error = {"type": "text_nul", "loc": (place, name), "msg": message, "input": value}
+                raise RequestValidationError([error])
 
 
 def _reading(request: Request) -> Iterator[Session]:

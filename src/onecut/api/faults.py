@@ -39,7 +39,7 @@ STATUS: Final[Mapping[type[Refused], HTTPStatus]] = {
     NotFound: HTTPStatus.NOT_FOUND,
     WrongState: HTTPStatus.BAD_REQUEST,  # as EVS.1046, EVS.1047 and EVS.2043 are documented
     SnapshotInCreation: HTTPStatus.BAD_REQUEST,
-    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,  # Cinder's overLimit
+    QuotaExceeded: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,  # Cinder's overLimit, and EVS.5413
 }
 
 CODE_OF_FIELD: Final[Mapping[str, str]] = {
@@ -101,9 +101,15 @@ def _answer(request: Request, status: int, code: str, message: str) -> JSONRespo
 
 async def _refused(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Refused)  # noqa: S101 - Starlette calls a handler only for its own class
-    conflict = isinstance(error, SnapshotInCreation) and error.single
-    status = HTTPStatus.CONFLICT if conflict else STATUS[type(error)]
-    return _answer(request, status, error.code, error.message)
+    return _answer(request, _status(error, request.url.path), error.code, error.message)
+
+
+def _status(error: Refused, path: str) -> HTTPStatus:
+    if isinstance(error, SnapshotInCreation) and error.single:
+        return HTTPStatus.CONFLICT
+    if isinstance(error, QuotaExceeded) and error.code in {"EVS.1034", "EVS.1042"} and not is_cinder(path):
+        return HTTPStatus.BAD_REQUEST  # as they are documented
+    return STATUS[type(error)]
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:

@@ -5,13 +5,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound
-from onecut.service import catalog, snapshots, volumes
+from onecut.service import catalog, performance, snapshots, volumes
 from onecut.service.volumes import VolumeOrder
 
 REFUSED_ACTIONS: Final[Mapping[str, str]] = {
@@ -24,7 +23,6 @@ REFUSED_ACTIONS: Final[Mapping[str, str]] = {
     "os-set_image_metadata": "Onecut keeps no images",
     "os-unset_image_metadata": "Onecut keeps no images",
     "os-show_image_metadata": "Onecut keeps no images",
-    "os-retype": "EVS has a call of its own for it",
 }
 """Cinder's actions on volumes that make no sense here, and why."""
 
@@ -42,15 +40,6 @@ class CinderOrder:
     snapshot_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     multiattach: bool = False
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a project has."""
-
-    volumes: int
-    gib: int
-    snapshots: int
 
 
 def create(session: Session, project_id: str, wanted: CinderOrder, now: datetime, *, zones: Sequence[str]) -> Volume:
@@ -81,6 +70,11 @@ def create(session: Session, project_id: str, wanted: CinderOrder, now: datetime
 def _type_name(asked: str | None, source: Snapshot | None) -> str:
     if asked is None:
         return catalog.DEFAULT_TYPE if source is None else source.volume_type
+    return _named(asked)
+
+
+def _named(asked: str) -> str:
+    """Return the name of the type that a client asks for by name or id; what is neither stays as it is."""
     return next((offered.name for offered in catalog.VOLUME_TYPES.values() if offered.id == asked), asked)
 
 
@@ -139,16 +133,16 @@ def check_read_only(session: Session, project_id: str, volume_id: str, *, read_o
         raise BadRequest("os-update_readonly_flag.readonly: must be false: Onecut exports every volume writable")
 
 
+def order_retype(session: Session, project_id: str, volume_id: str, new_type: str, now: datetime) -> None:
+    """
+    Order another type, by name or id, for a volume, attached or not; raises as `performance.order_retype` does.
+
+    Types that need IOPS can't be had this way: Cinder's call has no place for them.
+    """
+    performance.order_retype(session, project_id, volume_id, _named(new_type), now, iops=None, throughput_mib=None)
+
+
 def refuse_action(session: Session, project_id: str, volume_id: str, action: str) -> None:
     """Refuse an action that makes no sense here, or that nobody knows. Raises `NotFound` before that."""
     volumes.find(session, project_id, volume_id)
     raise BadRequest(f"{action}: {REFUSED_ACTIONS.get(action, 'there is no such action on a volume')}")
-
-
-def usage(session: Session, project_id: str) -> Usage:
-    """Count what a project has; snapshots of either kind."""
-    ours = Volume.project_id == project_id
-    query = select(func.count(), func.coalesce(func.sum(Volume.size_gib), 0)).select_from(Volume)
-    number, gib = session.execute(query.where(ours)).one()
-    counted = select(func.count()).select_from(Snapshot).where(Snapshot.project_id == project_id)
-    return Usage(number, gib, session.scalar(counted) or 0)

@@ -55,7 +55,8 @@ def order_retype(
         NotFound: There is no such volume.
         WrongState: It is neither `available` nor `in-use` (EVS.2087).
         BadRequest: It has that type already, or nobody may have it (EVS.2088), or the type does not take these
-            values, or not for a volume of its size; or the project's quotas of that type have no room for it.
+            values, or not for a volume of its size.
+        QuotaExceeded: The project's quotas of that type have no room for it; see `quotas.check_volumes`.
     """
     volume = volumes.find(session, project_id, volume_id, lock=True)
     move(session, Volume, [volume.id], to="retyping", now=now, code="EVS.2087")

@@ -82,7 +82,7 @@ def check_volumes(session: Session, project_id: str, grown: Sequence[Volume], *,
     Refuse volumes, *new* ones or larger ones, that the transaction has written already, beyond the project's quotas.
 
     Raises:
-        BadRequest: Too many volumes (EVS.1034), or too many GiB in all or for one volume (EVS.1042).
+        QuotaExceeded: Too many volumes (EVS.1034), or too many GiB in all or for one volume (EVS.1042).
     """
     finite = _finite(session, project_id)
     size_gib = max(volume.size_gib + volume.growth_gib for volume in grown)
@@ -151,7 +151,7 @@ def _compare(resource: str, used: int, finite: Mapping[str, int]) -> None:
     if limit is None or used <= limit:
         return
     code = "EVS.1034" if resource.startswith("volumes") else "EVS.1042"
-    raise BadRequest(_sentence(resource, limit), code=code)
+    raise QuotaExceeded(_sentence(resource, limit), code=code)
 
 
 def _sentence(resource: str, limit: int) -> str:

@@ -98,7 +98,7 @@ def accept(session: Session, project_id: str, transfer_id: str, auth_key: str, n
 
     Raises:
         NotFound: There is no such transfer, or the key is another's: whoever has not got it is told no more.
-        BadRequest: The project's quotas have no room for the volume; see `quotas.check_volumes`.
+        QuotaExceeded: The project's quotas have no room for the volume; see `quotas.check_volumes`.
     """
     transfer = session.scalar(select(VolumeTransfer).where(VolumeTransfer.id == transfer_id).with_for_update())
     if transfer is None or not hmac.compare_digest(transfer.auth_key_sha256, secrets.token_digest(auth_key)):

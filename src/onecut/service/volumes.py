@@ -127,7 +127,7 @@ def create(
             unlike the snapshot's, EVS.2131 and EVS.2134 server.
         NotFound: The snapshot does not exist.
         WrongState: The snapshot is not `available` (EVS.2043).
-        BadRequest: The project's quotas have no room for them; see `quotas.check_volumes`.
+        QuotaExceeded: The project's quotas have no room for them; see `quotas.check_volumes`.
     """
     catalog.check_zone(order.availability_zone, zones)
     catalog.check_type(order.volume_type, iops=order.iops, throughput_mib=order.throughput_mib)
@@ -178,8 +178,8 @@ def order_volumes(
     be used at the same moment, or none ever.
 
     Raises:
-        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134), or the
-            project's quotas have no room for the volumes; see `quotas.check_volumes`.
+        BadRequest: The server does not exist (EVS.2131), lies in another zone or has no place left (EVS.2134).
+        QuotaExceeded: The project's quotas have no room for the volumes; see `quotas.check_volumes`.
     """
     volumes = [_row(project_id, order, now) for order in orders]
     session.add_all(volumes)
@@ -403,8 +403,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
     Raises:
         NotFound: There is no such volume.
         WrongState: It is attached, or something is being done with it (EVS.1064).
-        BadRequest: The size is not larger, or too large (EVS.1015), or more than the project's quotas have room for
-            (EVS.1042).
+        BadRequest: The size is not larger, or too large (EVS.1015).
+        QuotaExceeded: The project's quotas have no room for it (EVS.1042).
     """
     volume = find(session, project_id, volume_id, lock=True)
     begin_extension(session, volume, size_gib, now)
