@@ -8,6 +8,8 @@ import pytest
 from orders import attach, new_server, new_volumes, volume
 from running import Site, Tenant, running_site, wait_until
 
+from onecut.service import quotas
+
 VOLUME_FIELDS = {
     "id", "name", "description", "status", "size", "volume_type", "availability_zone", "attachments", "bootable",
     "multiattach", "metadata", "snapshot_id", "source_volid", "created_at", "updated_at", "links", "encrypted",
@@ -261,12 +263,14 @@ class TestMicroversions:
 
 
 class TestAbout:
-    def test_limits_tell_what_a_project_has(self, site: Site) -> None:
-        """Volumes, their GiB, and snapshots; nothing is limited, and there are no backups."""
+    def test_limits_tell_what_a_project_may_have_and_has(self, site: Site) -> None:
+        """Volumes, their GiB, and snapshots, by the project's quotas; there are no backups."""
         stranger = site.second_tenant()
         (volume_id,) = new_volumes(stranger, 1, size_gib=11)
         answer = stranger.call("POST", "/v3/{p}/snapshots", 202, json={"snapshot": {"volume_id": volume_id}})
         made(stranger, "snapshot", answer)
+        with site.database.writing() as session:
+            quotas.set_limit(session, stranger.project_id, "volumes", 7)
 
         absolute = stranger.call("GET", "/v3/{p}/limits", 200)["limits"]["absolute"]
 
@@ -275,7 +279,8 @@ class TestAbout:
             11,
             1,
         )
-        assert (absolute["maxTotalVolumes"], absolute["maxTotalBackups"]) == (-1, 0)
+        assert (absolute["maxTotalVolumes"], absolute["maxTotalVolumeGigabytes"]) == (7, -1)
+        assert (absolute["maxTotalSnapshots"], absolute["maxTotalBackups"]) == (100_000, 0)
 
     def test_extensions_have_aliases(self, site: Site) -> None:
         """What a client looks for before it uses one."""

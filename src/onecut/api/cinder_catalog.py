@@ -9,7 +9,7 @@ from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading
 from onecut.api.versions import UPDATED
 from onecut.api.volumes import TypeView, type_view
-from onecut.service import catalog, cinder_volumes
+from onecut.service import catalog, quotas
 
 router = APIRouter(tags=["Cinder"], dependencies=[Depends(project_caller)])
 
@@ -21,7 +21,14 @@ EXTENSIONS: Final = {
 }
 """What Cinder called extensions once: each with what it adds."""
 
-UNLIMITED: Final = -1
+ABSOLUTE: Final = {
+    "volumes": ("maxTotalVolumes", "totalVolumesUsed"),
+    "gigabytes": ("maxTotalVolumeGigabytes", "totalGigabytesUsed"),
+    "snapshots": ("maxTotalSnapshots", "totalSnapshotsUsed"),
+    "backups": ("maxTotalBackups", "totalBackupsUsed"),
+    "backup_gigabytes": ("maxTotalBackupGigabytes", "totalBackupGigabytesUsed"),
+}
+"""What Cinder's limits call the quota of a resource, and what is in use of it."""
 
 
 class OneType(BaseModel):
@@ -49,18 +56,9 @@ def list_extensions(project_id: str) -> dict[str, list[dict[str, Any]]]:  # noqa
 
 @router.get("/limits")
 def show_limits(project_id: str, session: Reading) -> dict[str, dict[str, Any]]:
-    """Tell what the project has; -1 stands for no limit."""
-    usage = cinder_volumes.usage(session, project_id)
-    absolute = {
-        "maxTotalVolumes": UNLIMITED,
-        "maxTotalVolumeGigabytes": UNLIMITED,
-        "maxTotalSnapshots": UNLIMITED,
-        "maxTotalBackups": 0,
-        "maxTotalBackupGigabytes": 0,
-        "totalVolumesUsed": usage.volumes,
-        "totalGigabytesUsed": usage.gib,
-        "totalSnapshotsUsed": usage.snapshots,
-        "totalBackupsUsed": 0,
-        "totalBackupGigabytesUsed": 0,
-    }
+    """Tell what the project may have, and has; -1 stands for no limit."""
+    known = quotas.show(session, project_id)
+    absolute: dict[str, int] = {}
+    for resource, (most, used) in ABSOLUTE.items():
+        absolute |= {most: known[resource].limit, used: known[resource].in_use}
     return {"limits": {"rate": [], "absolute": absolute}}

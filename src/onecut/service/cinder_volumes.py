@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.snapshots import Snapshot
@@ -42,15 +41,6 @@ class CinderOrder:
     snapshot_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     multiattach: bool = False
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What a project has."""
-
-    volumes: int
-    gib: int
-    snapshots: int
 
 
 def create(session: Session, project_id: str, wanted: CinderOrder, now: datetime, *, zones: Sequence[str]) -> Volume:
@@ -143,12 +133,3 @@ def refuse_action(session: Session, project_id: str, volume_id: str, action: str
     """Refuse an action that makes no sense here, or that nobody knows. Raises `NotFound` before that."""
     volumes.find(session, project_id, volume_id)
     raise BadRequest(f"{action}: {REFUSED_ACTIONS.get(action, 'there is no such action on a volume')}")
-
-
-def usage(session: Session, project_id: str) -> Usage:
-    """Count what a project has; snapshots of either kind."""
-    ours = Volume.project_id == project_id
-    query = select(func.count(), func.coalesce(func.sum(Volume.size_gib), 0)).select_from(Volume)
-    number, gib = session.execute(query.where(ours)).one()
-    counted = select(func.count()).select_from(Snapshot).where(Snapshot.project_id == project_id)
-    return Usage(number, gib, session.scalar(counted) or 0)
