@@ -242,7 +242,8 @@ def _named(temporary: Path, target: Path, name: Callable[[Path, Path], object]) 
         except FileNotFoundError:
             if not temporary.exists():
                 raise
-            made += _make_folders(target.parent)
+            with suppress(FileNotFoundError):  # the one above it has just been removed as well
+                made += _make_folders(target.parent)
         else:
             return made
     raise StoreUnavailable(f"the folder of {target} disappears again and again")
