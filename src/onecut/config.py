@@ -7,12 +7,15 @@ file that ``ONECUT_CONFIG`` names), else from its default. Nested names do not e
 
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, TypeAlias
 
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from onecut.units import MiB
+
+Quota: TypeAlias = Annotated[int, Field(ge=-1, le=2**31 - 1)]
+"""A limit of every project, as much as the database's column holds; -1 for none."""
 
 
 class Settings(BaseSettings):
@@ -79,19 +82,17 @@ class Settings(BaseSettings):
     verify_share: float = Field(
         default=0.02, ge=0, le=1, description="Share of the chunks that a verification reads, chosen anew each time."
     )
-    quota_volumes: int = Field(
-        default=10_000, ge=-1, description="Volumes of a project that has no limit of its own; -1 for no limit."
+    quota_volumes: Quota = Field(
+        default=10_000, description="Volumes of a project that has no limit of its own; -1 for no limit."
     )
-    quota_gigabytes: int = Field(
-        default=-1,
-        ge=-1,
-        description="GiB of all volumes of a project that has no limit of its own; -1 for no limit.",
+    quota_gigabytes: Quota = Field(
+        default=-1, description="GiB of all volumes of a project that has no limit of its own; -1 for no limit."
     )
-    quota_per_volume_gigabytes: int = Field(
-        default=-1, ge=-1, description="GiB of one volume of a project that has no limit of its own; -1 for no limit."
+    quota_per_volume_gigabytes: Quota = Field(
+        default=-1, description="GiB of one volume of a project that has no limit of its own; -1 for no limit."
     )
-    quota_snapshots: int = Field(
-        default=100_000, ge=-1, description="Snapshots of a project that has no limit of its own; -1 for no limit."
+    quota_snapshots: Quota = Field(
+        default=100_000, description="Snapshots of a project that has no limit of its own; -1 for no limit."
     )
     workers: int = Field(default=8, ge=1, le=64, description="Jobs carried out at the same time.")
     log_level: str = Field(

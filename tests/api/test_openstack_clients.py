@@ -174,7 +174,7 @@ class TestCommandLine:
         assert openstack.told("volume type show SSD")["description"] == "Ultra-high I/O"
         assert openstack.told("availability zone list --volume") == [{"Zone Name": "az1", "Zone Status": "available"}]
         limits = {each["Name"]: each["Value"] for each in openstack.told("limits show --absolute")}
-        assert limits["max_total_volumes"] == -1
+        assert limits["max_total_volumes"] == 10_000
 
     def test_a_refusal_is_told_in_our_words(self, openstack: Openstack) -> None:
         """The client prints the message, which names field, value and limit."""
@@ -255,4 +255,4 @@ class TestLibrary:
         assert cinder.volume_types.find(name="SSD").description == "Ultra-high I/O"
         assert cinder.volume_types.default().name == "GPSSD"
         assert [zone.zoneName for zone in cinder.availability_zones.list()] == ["az1"]
-        assert cinder.limits.get().to_dict()["absolute"]["maxTotalVolumes"] == -1
+        assert cinder.limits.get().to_dict()["absolute"]["maxTotalVolumes"] == 10_000

@@ -45,7 +45,8 @@ class Admin:
 
     def everything(self) -> list[Any]:
         """Return all that the lists show, to compare."""
-        return [self.json(noun, "list") for noun in ("domain", "project", "user", "role", "key")]
+        lists = [self.json(noun, "list") for noun in ("domain", "project", "user", "role", "key")]
+        return [*lists, self.json("quota", "show", "region-1")]
 
 
 @pytest.fixture
@@ -198,6 +199,41 @@ class TestProjects:
         )
 
 
+class TestQuotas:
+    def test_a_limit_holds_at_once_and_goes_back_to_the_default(self, site: Site, admin: Admin) -> None:
+        """The very next creation is refused; `default` makes the settings' limit hold again."""
+        volume = {"volume": {"size": 10, "volume_type": "SSD", "availability_zone": "az1"}}
+        row = admin.json("quota", "set", "region-1", "volumes", "0")["quota"]
+        assert row == {"resource": "volumes", "limit": 0, "in_use": 0, "reserved": 0}
+        refused = site.client.post(f"/v2.1/{site.project_id}/cloudvolumes", json=volume)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "EVS.1034")
+
+        assert admin.json("quota", "set", site.project_id, "volumes", "default")["quota"]["limit"] == 10_000
+
+        site.done(site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json=volume))
+        shown = {row["resource"]: row for row in admin.json("quota", "show", "region-1")["quotas"]}
+        assert shown["volumes"] == {"resource": "volumes", "limit": 10_000, "in_use": 1, "reserved": 0}
+        assert shown["gigabytes_SSD"] == {"resource": "gigabytes_SSD", "limit": -1, "in_use": 10, "reserved": 0}
+
+    def test_no_limit_is_a_word(self, admin: Admin) -> None:
+        """Set and shown as such; programs read -1."""
+        assert "none" in admin.text("quota", "set", "region-1", "snapshots", "none")
+        table = [line.split() for line in admin.text("quota", "show", "region-1").splitlines()]
+        assert ["snapshots", "none", "0", "0"] in table
+        assert admin.json("quota", "set", "region-1", "snapshots", "none")["quota"]["limit"] == -1
+
+    @pytest.mark.parametrize("limit", ["many", "1.5", "\u00b2"])
+    def test_a_limit_that_is_no_number_is_a_wrong_command_line(self, admin: Admin, limit: str) -> None:
+        """Status 2, with the value and the words there are; nothing has changed."""
+        before = admin.json("quota", "show", "region-1")
+
+        result = admin.run("quota", "set", "region-1", "volumes", limit)
+
+        assert result.exit_code == 2
+        assert f"{limit!r} is neither a number nor one of none, default" in result.stderr
+        assert admin.json("quota", "show", "region-1") == before
+
+
 @pytest.mark.usefixtures("ci")
 class TestKeys:
     def test_a_key_is_saved_for_the_commands(self, admin: Admin, tmp_path: Path) -> None:
@@ -256,6 +292,10 @@ class TestKeys:
         (["project", "create", "region-1"], "name: there is a project called 'region-1' already"),
         (["project", "create", "p", "--domain", "none"], "domain none does not exist"),
         (["project", "set", "region-1", "--description", "x" * 256], "description: has at most 255"),
+        (["quota", "show", "nowhere"], "project nowhere does not exist"),
+        (["quota", "set", "nowhere", "volumes", "1"], "project nowhere does not exist"),
+        (["quota", "set", "region-1", "disks", "1"], "resource: 'disks' is not one of volumes, gigabytes, snapshots"),
+        (["quota", "set", "region-1", "volumes", str(2**31)], "limit: must be -1 (no limit) to 2147483647, not"),
         (["domain", "create", "onecut"], "name: there is a domain called 'onecut' already"),
         (
             ["role", "revoke", "admin", "--project", "region-1"],

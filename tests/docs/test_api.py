@@ -1,16 +1,19 @@
-"""The API page has a line for each route, and says of each of the SDK's operations whether it is served."""
+"""The API page has a line for each route, that of operations one for each of the SDK: how it is served and tested."""
 
-import inspect
 import re
 from collections.abc import Callable
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from typing import Any
 
 import pytest
-from huaweicloudsdkevs.v2 import EvsClient
+from sdk import sdk_operations
 
 from onecut.api.app import create_app
 
+ROOT = Path(__file__).parents[2]
 PAGE = "docs/reference/api.md"
+STORIES = "tests/api/test_every_operation.py"
 METHODS = {"GET", "HEAD", "POST", "PUT", "DELETE"}
 
 Route = tuple[str, str]
@@ -25,13 +28,6 @@ def served() -> dict[Route, bool]:
         for path, operations in paths.items()
         for method, operation in operations.items()
     }
-
-
-def sdk_operations() -> dict[str, Route]:
-    """Read from the SDK's client which request each of its methods makes."""
-    source = inspect.getsource(EvsClient)
-    found = re.findall(r'def _(\w+)_http_info\(.*?"method": "(\w+)",\s*"resource_path": "([^"]+)"', source, re.DOTALL)
-    return {name: (method, path) for name, method, path in found}
 
 
 def _nameless(route: Route) -> Route:
@@ -53,19 +49,69 @@ def test_our_own_operations_are_marked_in_both_places(page: Callable[[str], Any]
     assert told - {("GET", "/openapi.json")} == {route for route, extension in served.items() if extension}
 
 
-def test_every_operation_of_the_sdk_is_told_to_be_served_or_not(
-    page: Callable[[str], Any], served: dict[Route, bool]
-) -> None:
-    """An operation stands beside its route, or under those that are not served: never both, never neither."""
-    operations = sdk_operations()
-    routes = {_nameless(route) for route in served} | {("GET", "/{}")}  # /{version}: we have the versions one by one
-    text = page(PAGE)
-    not_served = {row[0] for row in text.section("## Not served yet").rows()}
-    beside_a_route = {name for row in text.rows() if row[0] in METHODS for name in re.findall(r"`(\w+)`", row[2])}
+def test_every_operation_of_the_sdk_stands_beside_its_route(page: Callable[[str], Any]) -> None:
+    """Each of the SDK's operations is named once, in the line of the request that it makes."""
+    told = [
+        (name, _nameless((row[0], row[1])))
+        for row in page(PAGE).rows()
+        if row[0] in METHODS
+        for name in re.findall(r"`(\w+)`", row[2])
+    ]
+    served_one_by_one = {("show_version", ("GET", f"/{name}")) for name in ("v1", "v2", "v3")}
 
-    assert len(operations) == 68
-    assert not_served == {name for name, route in operations.items() if _nameless(route) not in routes}
-    assert beside_a_route == set(operations) - not_served
-    assert {(row[0], row[1], row[2]) for row in text.section("## Not served yet").rows()} == {
-        (name, *operations[name]) for name in not_served
-    }
+    asked = {(name, _nameless(route)) for name, route in sdk_operations().items() if name != "show_version"}
+    assert sorted(told) == sorted(asked | served_one_by_one)
+
+
+class TestOperations:
+    """``docs/reference/operations.md``: a line for each of the SDK's operations."""
+
+    @pytest.fixture
+    def rows(self, page: Callable[[str], Any]) -> list[list[str]]:
+        return [row for row in page("docs/reference/operations.md").rows() if len(row) == 6]
+
+    def test_the_table_has_the_requests_of_the_sdk(self, rows: list[list[str]], served: dict[Route, bool]) -> None:
+        """Each operation has one line, with the request that the SDK makes; and the request has a route."""
+        operations = sdk_operations()
+        routes = {_nameless(route) for route in served} | {("GET", "/{}")}  # the versions have a route each
+
+        assert len(operations) == 68
+        assert sorted((row[0], row[1]) for row in rows) == sorted(
+            (name, f"{method} {path}") for name, (method, path) in operations.items()
+        )
+        assert {_nameless(route) for route in operations.values()} <= routes
+
+    def test_each_is_supported_or_refused_and_says_how(self, rows: list[list[str]]) -> None:
+        """Only what always answers a documented error is not supported; nothing is half there."""
+        stories = story_module()
+
+        assert {row[0] for row in rows if row[2] == "refused"} == stories.ALWAYS_REFUSED
+        assert {row[2] for row in rows} == {"yes", "refused"}
+        assert [row[0] for row in rows if not row[3].endswith(".") or "stub" in row[3].lower()] == []
+
+    def test_the_story_of_each_shows_its_effect(self, rows: list[list[str]]) -> None:
+        """The story that a line names is there, and names the operation as one whose effect it shows."""
+        stories = story_module()
+
+        assert [row[0] for row in rows if row[0] not in stories.operations_of(getattr(stories, row[4]))] == []
+
+    def test_the_tests_of_limits_mention_the_operation(self, rows: list[list[str]]) -> None:
+        """The file that a line names is there, and has the words of the operation's path."""
+        unmentioned = [
+            (row[0], word)
+            for row in rows
+            for word in re.findall(r"(?<=/)(?!v\d)[\w-]+", row[1])
+            if not re.search(rf"\b{word}\b", (ROOT / row[5]).read_text())
+        ]
+
+        assert unmentioned == []
+
+
+def story_module() -> Any:
+    """Load the stories of the SDK's operations."""
+    spec = spec_from_file_location("test_every_operation", ROOT / STORIES)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module

@@ -59,7 +59,8 @@ def test_a_projects_own_limit_goes_before_the_default(shop: Workshop) -> None:
     [
         ("disks", 1, "resource: 'disks' is not one of volumes, gigabytes, snapshots, per_volume_gigabytes"),
         ("backups", 1, "resource: 'backups' is not one of"),
-        ("volumes", -2, "limit: must be -1 (no limit) or more, not -2"),
+        ("volumes", -2, "limit: must be -1 (no limit) to 2147483647, not -2"),
+        ("volumes", 2**31, "limit: must be -1 (no limit) to 2147483647, not 2147483648"),
     ],
 )
 def test_a_limit_that_makes_no_sense_is_refused(shop: Workshop, resource: str, number: int, words: str) -> None:

@@ -235,28 +235,29 @@ def _named(temporary: Path, target: Path, name: Callable[[Path, Path], object]) 
 
     A folder that was empty may be removed by a deletion just as it is wanted again; then it is made once more.
     """
-    made: list[Path] = []
+    changed: list[Path] = []
     for _ in range(NAMING_ATTEMPTS):
         try:
             name(temporary, target)
         except FileNotFoundError:
             if not temporary.exists():
                 raise
-            made += _make_folders(target.parent)
+            with suppress(FileNotFoundError):  # a deletion has just taken one that was there
+                _make_folders(target.parent, changed)
         else:
-            return made
+            return changed
     raise StoreUnavailable(f"the folder of {target} disappears again and again")
 
 
-def _make_folders(folder: Path) -> list[Path]:
-    """Make *folder* and return those whose entries have changed by it."""
+def _make_folders(folder: Path, changed: list[Path]) -> None:
+    """Make *folder* and those above it, and note in *changed* whose entries have changed by it."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
         folder = folder.parent
     for each in reversed(missing):
         each.mkdir(exist_ok=True)
-    return [each.parent for each in missing]
+        changed.append(each.parent)
 
 
 def _sync_folder(folder: Path) -> None:

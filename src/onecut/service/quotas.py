@@ -25,6 +25,9 @@ from onecut.service.catalog import VOLUME_TYPES
 NONE: Final = -1
 """No limit, as Cinder prints it."""
 
+LIMIT_MAX: Final = 2**31 - 1
+"""What the database's column holds."""
+
 COUNTED: Final = ("volumes", "gigabytes", "snapshots")
 """What is counted of a project, and of each volume type in it: ``volumes_SSD``."""
 
@@ -63,12 +66,12 @@ def set_limit(session: Session, project_id: str, resource: str, limit: int | Non
     Give a project its own limit; None gives it the default again. What is there already stays, whatever the limit.
 
     Raises:
-        BadRequest: There is no such resource, or the limit is below -1.
+        BadRequest: There is no such resource, or the limit is below -1 or above `LIMIT_MAX`.
     """
     if resource not in LIMITED:
         raise BadRequest(f"resource: {resource!r} is not one of {', '.join(LIMITED)}")
-    if limit is not None and limit < NONE:
-        raise BadRequest(f"limit: must be {NONE} (no limit) or more, not {limit}")
+    if limit is not None and not NONE <= limit <= LIMIT_MAX:
+        raise BadRequest(f"limit: must be {NONE} (no limit) to {LIMIT_MAX}, not {limit}")
     hold(session, project_id)
     known = session.get(ProjectQuota, (project_id, resource))
     if limit is not None:
