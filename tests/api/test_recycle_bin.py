@@ -206,7 +206,8 @@ class TestDeletion:
 
         site.call("DELETE", f"{BIN}/{volume_id}", 204)
         wait_until(lambda: bin_ids(site) == [], "the end of the volume")
-        site.call("GET", path, 404)
+        url = path.replace("{p}", site.project_id)
+        wait_until(lambda: site.client.get(url).status_code == 404, "the end of the legacy snapshot")
 
     def test_unsubscribed_ones_go_there_too(self, site: Site, clock: JumpingClock) -> None:
         """Each by its age; the job ends when the young one is destroyed."""
