@@ -18,7 +18,7 @@ from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
-from onecut.service import deletions, snapshots, volumes
+from onecut.service import deletions, quotas, snapshots, volumes
 from onecut.service.listing import Page
 from onecut.service.snapshots import NewSnapshot, SnapshotFilter
 from onecut.states import VOLUME_CUTTABLE
@@ -67,6 +67,7 @@ def create(session: Session, project_id: str, wanted: NewLegacySnapshot, now: da
         NotFound: There is no such volume.
         WrongState: The volume is neither `available` nor `in-use`.
         BadRequest: It is attached and *force* is not given, or it has as many legacy snapshots as it may.
+        QuotaExceeded: The project would have too many.
     """
     volume = volumes.find(session, project_id, wanted.volume_id, lock=True)
     _check_volume(session, volume, force=wanted.force)
@@ -81,6 +82,7 @@ def create(session: Session, project_id: str, wanted: NewLegacySnapshot, now: da
     snapshot.legacy, snapshot.metadata_, snapshot.archive = True, dict(wanted.metadata), None
     session.add(snapshot)
     session.flush()
+    quotas.check_snapshots(session, project_id, {volume.volume_type})
     queue.add(session, snapshot_jobs.create_legacy_order(project_id, volume.id, snapshot.id), now)
     return snapshot
 
