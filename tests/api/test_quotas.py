@@ -166,6 +166,17 @@ class TestRefusals:
         assert used(site, "snapshots", "snapshots_SSD") == [(3, 0), (3, 0)]
         assert site.call("GET", "/v5/{p}/snapshot-groups/count", 200)["count"] == 1
 
+    def test_legacy_snapshots_beyond_a_limit(self, site: Site) -> None:
+        """They count as others do, by EVS's call and by Cinder's, which says it in its own form."""
+        (volume_id,) = new_volumes(site, 1)
+        limit(site, snapshots=0)
+        words = "snapshots: the project's quota is 0, which this request would exceed"
+        body = {"snapshot": {"volume_id": volume_id}}
+        assert refused(site, "POST", "/v2/{p}/cloudsnapshots", 413, "EVS.5413", json=body) == words
+        fault = site.call("POST", "/v3/{p}/snapshots", 413, json=body)
+        assert fault == {"overLimit": {"code": "EVS.5413", "message": words}}
+        assert used(site, "snapshots") == [(0, 0)]
+
     def test_volumes_from_a_group_beyond_a_limit(self, site: Site) -> None:
         """All of them, or none."""
         group_id = take_group(site, new_volumes(site, 2))

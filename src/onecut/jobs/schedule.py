@@ -7,6 +7,8 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import OperationalError
 
+from onecut.jobs.transaction import in_thread
+
 log = structlog.get_logger()
 
 EVERY_S: Final = 5.0
@@ -17,17 +19,7 @@ async def repeat(act: Callable[[], object], *, every_s: float = EVERY_S) -> None
     """Call *act* in a thread, at once and then after each pause; a database that refuses is asked again later."""
     while True:
         try:
-            await _in_thread(act)
+            await in_thread(act)
         except OperationalError as error:
             log.warning("schedule_waits", error=str(error))
         await asyncio.sleep(every_s)
-
-
-async def _in_thread(act: Callable[[], object]) -> None:
-    """Call *act* in a thread. A cancellation waits for its end: the database is closed behind it, not under it."""
-    running = asyncio.ensure_future(asyncio.to_thread(act))
-    try:
-        await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.gather(running, return_exceptions=True)
-        raise

@@ -43,8 +43,18 @@ async def _insist(once: Callable[[], Result]) -> Result:
     pauses_s = itertools.chain(DATABASE_RETRY_S, itertools.repeat(DATABASE_RETRY_S[-1]))
     while True:
         try:
-            return await asyncio.to_thread(once)
+            return await in_thread(once)
         except OperationalError:
             pause_s = next(pauses_s)
             log.exception("database_refused", pause_s=pause_s)
             await asyncio.sleep(pause_s)
+
+
+async def in_thread(act: Callable[[], Result]) -> Result:
+    """Call *act* in a thread. A cancellation waits for its end: the database is closed behind it, not under it."""
+    running = asyncio.ensure_future(asyncio.to_thread(act))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        await asyncio.gather(running, return_exceptions=True)
+        raise
