@@ -43,7 +43,7 @@ REQUESTS: Final = 5000
 
 SAFE: Final = {"GET", "HEAD"}
 LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
-NO_QUOTAS: Final = {"quota_volumes": -1, "quota_gigabytes": -1, "quota_snapshots": -1}
+NO_QUOTAS: Final[dict[str, Any]] = {"quota_volumes": -1, "quota_gigabytes": -1, "quota_snapshots": -1}
 KIND_OF_FIELD: Final = {"volumeId": "volume_id", "volume_ids": "volume_id", "snapshot_ids": "snapshot_id"}
 SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS: Final[list[Any]] = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
