@@ -9,13 +9,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from bench import archives, changes, cuts, deletions, latency, lists, memory, restores, writes
+from bench import api, archives, changes, cuts, deletions, latency, lists, memory, restores, writes
 from bench.result import Result
 
 SECTIONS = {
     "cuts": cuts.measure,
     "writes": writes.measure,
     "lists": lists.measure,
+    "api": api.measure,
     "archives": archives.measure,
     "changes": changes.measure,
     "restores": restores.measure,

@@ -31,6 +31,7 @@ from sqlalchemy import update
 
 from onecut.api.app import create_app
 from onecut.api.examples import EXAMPLES as BODIES
+from onecut.clock import JumpingClock
 from onecut.db.volumes import Volume
 
 DOCUMENT: Final = create_app().openapi()
@@ -42,7 +43,7 @@ REQUESTS: Final = 5000
 
 SAFE: Final = {"GET", "HEAD"}
 LONG_AGO: Final = datetime(2020, 1, 1, tzinfo=UTC)
-NO_QUOTAS: Final = {"quota_volumes": -1, "quota_gigabytes": -1, "quota_snapshots": -1}
+NO_QUOTAS: Final[dict[str, Any]] = {"quota_volumes": -1, "quota_gigabytes": -1, "quota_snapshots": -1}
 KIND_OF_FIELD: Final = {"volumeId": "volume_id", "volume_ids": "volume_id", "snapshot_ids": "snapshot_id"}
 SCHEMA: Final = schemathesis.openapi.from_dict(DOCUMENT)
 OPERATIONS: Final[list[Any]] = [found.ok() for found in SCHEMA.get_all_operations() if isinstance(found, Ok)]
@@ -88,7 +89,7 @@ class Target:
             if kind.is_missing(self.database):
                 kind.make(self.site)
                 self.wait_until_idle()
-        self.known = {}
+        self.known.clear()
         for kind in KINDS:
             self.known.setdefault(kind.name, []).extend(kind.known(self.database))
         self.known["resource_id"] = [*self.known["volume_id"], *self.known["snapshot_id"]]
@@ -100,9 +101,9 @@ class Target:
         return int(version)
 
     def wait_until_idle(self) -> None:
-        """Wait until no job is left, so that the next change is the next request's."""
-        query = "SELECT count(*) FROM job WHERE status IN ('INIT', 'RUNNING')"
-        wait_until(lambda: self.database.execute(query).fetchone() == (0,), "the end of all jobs")
+        """Wait until no job is left, nor an image that one used, so that the next change is the next request's."""
+        query = "SELECT 1 FROM job WHERE status IN ('INIT', 'RUNNING') UNION SELECT 1 FROM served_image"
+        wait_until(lambda: self.database.execute(query).fetchone() is None, "the end of all jobs")
 
     def spare_token(self) -> str:
         """Return another token of the same user, which may be revoked."""
@@ -173,10 +174,10 @@ KINDS: Final = [
 
 @pytest.fixture(scope="module")
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
-    """A service with the memory engine."""
+    """A service with the memory engine, whose clock stands still: nothing becomes due between two requests."""
     data: Path = tmp_path_factory.mktemp("generated")
     with (
-        running_site(data, **NO_QUOTAS) as site,
+        running_site(data, clock=JumpingClock(datetime.now(UTC)), **NO_QUOTAS) as site,
         closing(sqlite3.connect(data / "onecut.db", check_same_thread=False)) as database,
     ):
         yield Target(site, database)

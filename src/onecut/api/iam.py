@@ -210,7 +210,7 @@ def validate_token(  # noqa: PLR0917 - FastAPI passes by name
     return _token_answer(request, HTTPStatus.OK, subject, facts, nocatalog)
 
 
-@router.head("/v3/auth/tokens")
+@router.head("/v3/auth/tokens", response_class=Response)
 def check_token(session: Reading, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> Response:
     """Say whether such a token is valid."""
     identity.validate_token(session, caller, subject, clock.now())

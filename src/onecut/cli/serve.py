@@ -13,7 +13,7 @@ import structlog
 from onecut.cli.settings import load_settings
 from onecut.config import Settings
 from onecut.errors import Misconfigured
-from onecut.wiring import Onecut
+from onecut.wiring import MakeEngine, Onecut, qemu_engine
 
 SECRETS = frozenset({"password", "secret_key"})
 """Not printed: what a service prints ends in a log."""
@@ -29,17 +29,26 @@ SECRETS = frozenset({"password", "secret_key"})
 )
 def serve(listen: str | None, data: Path | None) -> None:
     """Run the service in the foreground. Ctrl-C ends it; attached disks go on being served."""
-    settings = load_settings(listen=listen, data=data)
+    run(load_settings(listen=listen, data=data))
+
+
+def run(settings: Settings, *, make_engine: MakeEngine = qemu_engine) -> None:
+    """
+    Serve until a signal comes.
+
+    Raises:
+        click.ClickException: An operator must act first; the sentence says on what.
+    """
     _log_to_stderr(settings.log_level)
     os.umask(0o077)  # whatever it writes is its own
     try:
-        asyncio.run(_serve(settings))
+        asyncio.run(_serve(Onecut(settings, make_engine=make_engine)))
     except Misconfigured as error:
         raise click.ClickException(str(error)) from error
 
 
-async def _serve(settings: Settings) -> None:
-    async with Onecut(settings).running() as onecut:
+async def _serve(service: Onecut) -> None:
+    async with service.running() as onecut:
         click.echo(_greeting(onecut))
         await onecut.until_stopped()
 

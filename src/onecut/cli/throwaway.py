@@ -8,7 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,7 +29,9 @@ def throwaway_service(parent: Path | None = None) -> Iterator[Api]:
 
 
 @contextmanager
-def throwaway_process(parent: Path | None = None) -> Iterator[tuple[Api, int]]:
+def throwaway_process(
+    parent: Path | None = None, *, module: Sequence[str] = ("onecut", "serve")
+) -> Iterator[tuple[Api, int]]:
     """
     Run a service in a temporary folder, and yield its API and process id.
 
@@ -37,9 +39,10 @@ def throwaway_process(parent: Path | None = None) -> Iterator[tuple[Api, int]]:
 
     Args:
         parent: Where the folder is made; by default where temporary files belong.
+        module: What Python runs, with its first arguments.
     """
     folder = Path(tempfile.mkdtemp(prefix="onecut-", dir=parent))
-    command = [sys.executable, "-m", "onecut", "serve", "--listen", "127.0.0.1:0", "--data", str(folder / "data")]
+    command = [sys.executable, "-m", *module, "--listen", "127.0.0.1:0", "--data", str(folder / "data")]
     with (folder / "log").open("w") as log:
         service = subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603 - our own command
     api = Api(folder / "data" / "credentials.json")
