@@ -23,7 +23,7 @@ POLICY_FIELDS = {
     "enterprise_project_id", "created_at", "updated_at",
 }  # fmt: skip
 
-UNKNOWN = str(uuid4())
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 PATH = "/v5/{p}/snapshot-policies"
 

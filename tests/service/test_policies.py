@@ -15,7 +15,7 @@ from onecut.service.listing import Page
 from onecut.service.policies import NewPolicy, PolicyChange, PolicyFilter
 from onecut.service.tags import TAGS_MAX
 
-UNKNOWN = str(uuid4())
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
 
 
 def make(shop: Workshop, project_id: str = OURS, **wanted: Any) -> str:
