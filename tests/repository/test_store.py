@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from onecut.errors import Misconfigured
+from onecut.repository import remote
 from onecut.repository.address import open_store
 from onecut.repository.errors import NoSuchObject, ObjectExists, StoreThrottled, StoreUnavailable
 from onecut.repository.retry import Backoff
@@ -203,6 +204,15 @@ class TestMoods:
 
         with pytest.raises(error):
             open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
+
+    @pytest.mark.parametrize("took", ["507.8µs", "429ms", "503.1ms"])
+    def test_a_duration_is_not_taken_for_a_status(self, took: str) -> None:
+        """What obstore tells of a request has the time it took in it, which may look like any status."""
+        text = (
+            f"Error performing PUT http://127.0.0.1:429/b/x in {took} - Server returned non-2xx status code: 500 Oops"
+        )
+
+        assert type(remote._generic("x", text)) is StoreUnavailable
 
     def test_nobody_listening_is_unavailable(self) -> None:
         """A store that can't be reached is unavailable, not empty."""

@@ -40,8 +40,11 @@ PARALLEL_PUTS: Final = 32
 PART_BYTES: Final = 8 * MiB
 """Larger objects go up in parts of this size (S3 wants at least 5 MiB a part)."""
 
-_THROTTLED: Final = re.compile(r"\b(429|503|SlowDown|ThrottlingException|TooManyRequests)\b")
-_FULL: Final = re.compile(r"\b(507|QuotaExceeded|InsufficientCapacity|XMinioStorageFull)\b")
+# The text tells the time that a request took as well ("in 507.8µs"), so a number alone is no status.
+_THROTTLED: Final = re.compile(
+    r"\bstatus(?: code)?: (?:429|503)\b|\b(?:SlowDown|ThrottlingException|TooManyRequests)\b"
+)
+_FULL: Final = re.compile(r"\bstatus(?: code)?: 507\b|\b(?:QuotaExceeded|InsufficientCapacity|XMinioStorageFull)\b")
 
 
 class RemoteStore:
