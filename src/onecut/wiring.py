@@ -17,6 +17,7 @@ from dataclasses import asdict, replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import structlog
 import uvicorn
@@ -58,6 +59,12 @@ from onecut.repository.serve import ImageServer
 from onecut.service import idempotency, identity, limits, quotas, recycle_bin, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
+
+KEEP_ALIVE_S: Final = 65
+"""
+How long a connection may be idle. Clients that keep connections forget them earlier (httpx after 5 seconds, which is
+uvicorn's own default too; most proxies after 60): who closes last closes none on which a request is under way.
+"""
 
 log = structlog.get_logger()
 
@@ -280,7 +287,13 @@ class Onecut:
     @asynccontextmanager
     async def _answering(self, app: FastAPI, listener: socket.socket) -> AsyncIterator[None]:
         config = uvicorn.Config(
-            app, log_config=None, access_log=False, lifespan="off", server_header=False, timeout_graceful_shutdown=5
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            timeout_keep_alive=KEEP_ALIVE_S,
+            timeout_graceful_shutdown=5,
         )
         self._server = uvicorn.Server(config)
         listener.listen()  # from here on a connection waits instead of being refused
