@@ -5,7 +5,6 @@ Every act bears being done again, and waits while the repository is away.
 """
 
 import asyncio
-import functools
 import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -122,10 +121,10 @@ class Upkeep:
 
     async def erase(self, snapshot_ids: Collection[str]) -> None:
         """Take snapshots out of the repository with what only they hold, and what an archive of them had begun."""
-        found = [await self._ask(functools.partial(_stored, snapshot_id=each)) for each in snapshot_ids]
+        found = [await self._ask(partial(_stored, snapshot_id=each)) for each in snapshot_ids]
         stored = [each for each in found if each is not None]
         for each in stored:  # first of all: an archive that was begun may hold one of the others, or another job's
-            await self._patiently(functools.partial(give_run_up, self._repository, each.chain, each.run_id))
+            await self._patiently(partial(give_run_up, self._repository, each.chain, each.run_id))
         for each in stored:
             await self._erase(each)
 

@@ -1,7 +1,8 @@
 """What ends by itself: snapshots whose retention has passed, and Instant Snapshot Restore."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import structlog
@@ -78,24 +79,24 @@ def _has_member_that_stays(now: datetime) -> ColumnElement[bool]:
 
 
 def _delete_group(database: Database, project_id: str, group_id: str, now: datetime) -> bool:
-    try:
-        with database.writing() as session:
-            groups.order_deletion(session, project_id, group_id, now)
-    except Refused as refused:
-        log.info("retention_waits", snapshot_group_id=group_id, reason=refused.message)
-        return False
-    log.info("retention_passed", snapshot_group_id=group_id)
-    return True
+    order = partial(groups.order_deletion, project_id=project_id, group_id=group_id, now=now)
+    return _order(database, order, snapshot_group_id=group_id)
 
 
 def _delete(database: Database, project_id: str, snapshot_id: str, now: datetime) -> bool:
+    order = partial(snapshots.order_deletion, project_id=project_id, snapshot_id=snapshot_id, now=now)
+    return _order(database, order, snapshot_id=snapshot_id)
+
+
+def _order(database: Database, order: Callable[[Session], object], **what: str) -> bool:
+    """Order a deletion, unless it is refused now; *what* it is of stands in the log."""
     try:
         with database.writing() as session:
-            snapshots.order_deletion(session, project_id, snapshot_id, now)
+            order(session)
     except Refused as refused:
-        log.info("retention_waits", snapshot_id=snapshot_id, reason=refused.message)
+        log.info("retention_waits", **what, reason=refused.message)
         return False
-    log.info("retention_passed", snapshot_id=snapshot_id)
+    log.info("retention_passed", **what)
     return True
 
 
