@@ -42,26 +42,26 @@ DESCRIPTION = (
 ROUTERS: Final = [
     noun.router
     for noun in (
-        health,
-        versions,
-        iam,
-        servers,
+        groups,
+        snapshots,
+        jobs,
         volume_tags,
         volume_batches,
         performance,
         volumes,
+        servers,
+        chains,
+        policies,
         recycle_bin,
         transfers,
         quotas,
-        groups,
-        snapshots,
-        chains,
-        policies,
         cloudsnapshots,
-        jobs,
+        iam,
+        versions,
+        health,
     )
 ]
-"""Every route, in the order in which they are tried."""
+"""Every route, in the order in which they are tried: what is asked for most comes first."""
 
 CINDER_ROUTERS: Final = [noun.router for noun in (cinder_volumes, cinder_snapshots, cinder_catalog)]
 """Cinder's, the same under both of its versions; only the later one knows microversions."""

@@ -155,7 +155,7 @@ class Authentication:
             raise _Refusal(HTTPStatus.REQUEST_TIMEOUT, "APIGW.0201", message_text) from error
 
 
-def current_caller(request: Request) -> Caller:
+async def current_caller(request: Request) -> Caller:
     """Return who calls; for handlers of paths that are not public."""
     caller: Caller = request.state.caller
     return caller
@@ -172,7 +172,7 @@ async def project_caller(project_id: str, request: Request) -> Caller:
     """
     if not PROJECT_ID.fullmatch(project_id):
         raise BadRequest("project_id: must be 32 lower-case hex digits", code="EVS.0001")
-    caller = current_caller(request)
+    caller = await current_caller(request)
     role = role_in(caller, project_id, field="project_id")
     action = action_of(request.method, path_template(request.scope) or "")
     if action is not None:
@@ -217,8 +217,8 @@ async def _caller_by_token(state: State, headers: Headers) -> Caller:
     token, now = _single(headers, "x-auth-token"), state.clock.now()
 
     def find() -> Caller:
-        with state.database.reading() as session:
-            return identity.caller_by_token(session, token, now)
+        with state.database.asking() as asker:
+            return identity.caller_by_token(asker, token, now)
 
     return await _look_up(find)
 

@@ -2,19 +2,20 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading
 from onecut.api.fields import Filters, Limit
+from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.archives import SnapshotChain
 from onecut.service import chains
 from onecut.service.chains import ChainFilter
 from onecut.service.listing import Page
 
-router = APIRouter(
+router = Router(
     prefix="/v5/{project_id}/snapshot-chains", tags=["snapshot chains"], dependencies=[Depends(project_caller)]
 )
 
@@ -87,7 +88,7 @@ def chain_detail(chain: SnapshotChain, snapshot_count: int) -> ChainDetail:
         id=chain.id,
         availability_zone=chain.availability_zone,
         snapshot_count=snapshot_count,
-        capacity=chains.capacity_gib(chain),
+        capacity=chains.capacity_gib(chain.stored_bytes),
         project_id=chain.project_id,
         volume_id=chain.volume_id,
         category=chain.category,

@@ -16,7 +16,7 @@ MICROVERSION_HEADER: Final = "OpenStack-API-Version"
 SUPPORTED: Final = frozenset({MICROVERSION, "latest"})
 
 
-def microversion(
+async def microversion(
     response: Response, asked: Annotated[str, Header(alias=MICROVERSION_HEADER)] = f"volume {MICROVERSION}"
 ) -> None:
     """

@@ -2,16 +2,17 @@
 
 from typing import Any, Final
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading
+from onecut.api.routing import Router
 from onecut.api.versions import UPDATED
 from onecut.api.volumes import TypeView, type_view
 from onecut.service import catalog, quotas
 
-router = APIRouter(tags=["Cinder"], dependencies=[Depends(project_caller)])
+router = Router(tags=["Cinder"], dependencies=[Depends(project_caller)])
 
 EXTENSIONS: Final = {
     "os-availability-zone": "Availability zones.",

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Protocol
 
-from fastapi import APIRouter, Response
+from fastapi import Response
 from pydantic import BaseModel, Field
 from sqlalchemy.orm import Session
 
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Text255
+from onecut.api.routing import Router
 from onecut.errors import BadRequest, NotFound
 
 Metadata = dict[Text255, Text255]
@@ -61,9 +62,9 @@ class MetaView(BaseModel):
     meta: dict[str, str]
 
 
-def router_of(owners: Owners, noun: str) -> APIRouter:
+def router_of(owners: Owners, noun: str) -> Router:
     """Make the routes for the *noun* that *owners* speak for; the caller is checked where they are included."""
-    router = APIRouter(prefix="/{resource_id}/metadata")
+    router = Router(prefix="/{resource_id}/metadata")
 
     @router.get("", name=f"show_{noun}_metadata")
     def show_metadata(project_id: str, resource_id: Text255, session: Reading) -> MetadataView:

@@ -3,7 +3,7 @@
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from onecut.api import links
@@ -21,11 +21,12 @@ from onecut.api.cloudsnapshots import (
 )
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Text255, absent
+from onecut.api.routing import Router
 from onecut.api.volumes import Link
 from onecut.service import legacy_snapshots
 from onecut.service.snapshots import SnapshotFilter
 
-router = APIRouter(tags=["Cinder snapshots"], dependencies=[Depends(project_caller)])
+router = Router(tags=["Cinder snapshots"], dependencies=[Depends(project_caller)])
 
 
 class ListCinderSnapshots(CinderPage):

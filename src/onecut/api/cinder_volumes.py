@@ -5,7 +5,7 @@ import json
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, BeforeValidator, Field
 
 from onecut.api import links
@@ -14,6 +14,7 @@ from onecut.api.cinder import Action, CinderPage, version
 from onecut.api.cinder_metadata import Metadata, router_of
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import Body, Text255, absent
+from onecut.api.routing import Router
 from onecut.api.volumes import (
     Link,
     NewSize,
@@ -30,7 +31,7 @@ from onecut.service import cinder_volumes, volumes
 from onecut.service.cinder_volumes import CinderOrder
 from onecut.service.volumes import VolumeFilter
 
-router = APIRouter(prefix="/volumes", tags=["Cinder volumes"], dependencies=[Depends(project_caller)])
+router = Router(prefix="/volumes", tags=["Cinder volumes"], dependencies=[Depends(project_caller)])
 
 
 class CinderVolumeWanted(Body):

@@ -3,13 +3,14 @@
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, Text255, Uuid
+from onecut.api.routing import Router
 from onecut.api.snapshots import RollBackSnapshot
 from onecut.clock import time_text
 from onecut.db.snapshots import Snapshot
@@ -18,7 +19,7 @@ from onecut.service.legacy_snapshots import NewLegacySnapshot
 from onecut.service.listing import Page
 from onecut.service.snapshots import SnapshotFilter
 
-router = APIRouter(
+router = Router(
     prefix="/v2/{project_id}/cloudsnapshots", tags=["legacy snapshots"], dependencies=[Depends(project_caller)]
 )
 

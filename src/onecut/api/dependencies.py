@@ -1,12 +1,13 @@
-"""What handlers ask for by type: an open transaction, the database, the repository, the clock, the settings."""
+"""What handlers ask for by type: a transaction, the database, the repository, the clock, the settings."""
 
-from collections.abc import Iterator
 from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
+from sqlalchemy import Connection
 from sqlalchemy.orm import Session
 
+from onecut.api.routing import Opening
 from onecut.clock import Clock
 from onecut.config import Settings
 from onecut.db.session import Database
@@ -23,41 +24,45 @@ async def refuse_nul(request: Request) -> None:
                 raise RequestValidationError([error])
 
 
-def _reading(request: Request) -> Iterator[Session]:
+async def _reading(request: Request) -> Opening:
     database: Database = request.app.state.database
-    with database.reading() as session:
-        yield session
+    return Opening(database.reading)
 
 
-def _writing(request: Request) -> Iterator[Session]:
+async def _asking(request: Request) -> Opening:
     database: Database = request.app.state.database
-    with database.writing() as session:
-        yield session
+    return Opening(database.asking)
 
 
-def _clock(request: Request) -> Clock:
+async def _writing(request: Request) -> Opening:
+    database: Database = request.app.state.database
+    return Opening(database.writing)
+
+
+async def _clock(request: Request) -> Clock:
     clock: Clock = request.app.state.clock
     return clock
 
 
-def _settings(request: Request) -> Settings:
+async def _settings(request: Request) -> Settings:
     settings: Settings = request.app.state.settings
     return settings
 
 
-def _database(request: Request) -> Database:
+async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
 
 
-def _repository(request: Request) -> Repository:
+async def _repository(request: Request) -> Repository:
     repository: Repository = request.app.state.repository
     return repository
 
 
-# Scope "function": the transaction ends before the answer is sent, so a commit that fails is never answered with 202.
-Reading = Annotated[Session, Depends(_reading, scope="function")]
-Writing = Annotated[Session, Depends(_writing, scope="function")]
+# Coroutines, though they wait for nothing: FastAPI sends every other dependency through its thread pool.
+Reading = Annotated[Session, Depends(_reading)]
+Asking = Annotated[Connection, Depends(_asking)]
+Writing = Annotated[Session, Depends(_writing)]
 Time = Annotated[Clock, Depends(_clock)]
 Configured = Annotated[Settings, Depends(_settings)]
 Store = Annotated[Database, Depends(_database)]

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
@@ -21,6 +21,7 @@ from onecut.api.fields import (
     Text255,
     Uuid,
 )
+from onecut.api.routing import Router
 from onecut.api.snapshots import JobOrdered
 from onecut.api.tags import add_routes
 from onecut.clock import time_text
@@ -29,7 +30,7 @@ from onecut.service import groups, tags
 from onecut.service.groups import GroupFilter, NewGroup
 from onecut.service.listing import Page
 
-router = APIRouter(
+router = Router(
     prefix="/v5/{project_id}/snapshot-groups", tags=["snapshot groups"], dependencies=[Depends(project_caller)]
 )
 add_routes(router, groups.TAGGED, "snapshot_group_id")

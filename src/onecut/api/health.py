@@ -2,15 +2,18 @@
 
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import Depends, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from sqlalchemy import text
 
-from onecut.api.dependencies import Reading
+from onecut.api.dependencies import Store
+from onecut.api.routing import Router
+from onecut.db.session import Database
 from onecut.engine.port import Engine
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 OURS = {"x-onecut-extension": True}
 
 
@@ -29,7 +32,7 @@ class Ready(BaseModel):
     unusable_volumes: int
 
 
-def _engine(request: Request) -> Engine:
+async def _engine(request: Request) -> Engine:
     engine: Engine = request.app.state.engine
     return engine
 
@@ -41,13 +44,18 @@ def healthz() -> Alive:
 
 
 @router.get("/readyz", openapi_extra=OURS, summary="Can it serve?", responses={503: {"model": Ready}})
-async def readyz(engine: Annotated[Engine, Depends(_engine)], session: Reading, response: Response) -> Ready:
+async def readyz(engine: Annotated[Engine, Depends(_engine)], database: Store, response: Response) -> Ready:
     """Ask the database and the engine; 503 while either does not answer."""
-    session.execute(text("SELECT 1"))
+    await run_in_threadpool(_ask, database)
     health = await engine.health()
     if not health.ready:
         response.status_code = 503
     return Ready(ready=health.ready, engine=health.detail, unusable_volumes=len(health.unusable))
+
+
+def _ask(database: Database) -> None:
+    with database.asking() as asker:
+        asker.execute(text("SELECT 1"))
 
 
 @router.get("/metrics", openapi_extra=OURS, summary="Prometheus metrics", response_class=Response)

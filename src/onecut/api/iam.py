@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from urllib.parse import urlencode
 
 import anyio
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, model_validator
 from starlette.exceptions import HTTPException
@@ -19,6 +19,7 @@ from starlette.exceptions import HTTPException
 from onecut.api.auth import CurrentCaller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Text255
+from onecut.api.routing import Router
 from onecut.clock import Clock, time_text
 from onecut.db.identity import AccessKey, Domain, Project
 from onecut.db.session import Database
@@ -26,7 +27,7 @@ from onecut.service import identity
 from onecut.service.identity import ProjectFilter, Scope, TokenFacts
 from onecut.service.passwords import Passwords
 
-router = APIRouter(tags=["IAM"])
+router = Router(tags=["IAM"])
 
 PER_PAGE_MAX: Final = 5000
 PAGE_MAX: Final = 1_000_000

@@ -3,15 +3,16 @@
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading
+from onecut.api.routing import Router
 from onecut.db.jobs import Job
 from onecut.service import jobs
 
-router = APIRouter(tags=["jobs"], dependencies=[Depends(project_caller)])
+router = Router(tags=["jobs"], dependencies=[Depends(project_caller)])
 
 
 class SubJobView(BaseModel):

@@ -2,16 +2,17 @@
 
 from http import HTTPStatus
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Time, Writing
 from onecut.api.fields import Body, Text64, Uuid
+from onecut.api.routing import Router
 from onecut.api.volumes import JobId, Performance
 from onecut.service import performance
 
-router = APIRouter(tags=["volumes"], dependencies=[Depends(project_caller)])
+router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
 
 class _Qos(Body):

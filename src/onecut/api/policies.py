@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
@@ -22,6 +22,7 @@ from onecut.api.fields import (
     Text255,
     uuid_check,
 )
+from onecut.api.routing import Router
 from onecut.api.tags import add_routes
 from onecut.clock import time_text
 from onecut.db.policies import PolicyRun, SnapshotPolicy
@@ -29,7 +30,7 @@ from onecut.service import policies, tags
 from onecut.service.listing import Page
 from onecut.service.policies import FOR_EVER, NewPolicy, PolicyChange, PolicyFilter, ShareStatus
 
-router = APIRouter(
+router = Router(
     prefix="/v5/{project_id}/snapshot-policies", tags=["snapshot policies"], dependencies=[Depends(project_caller)]
 )
 

@@ -3,15 +3,16 @@
 from dataclasses import asdict
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import ProjectCaller, project_caller, role_in
 from onecut.api.dependencies import Reading
 from onecut.api.fields import Filters
+from onecut.api.routing import Router
 from onecut.service import quotas
 
-router = APIRouter(tags=["quotas"], dependencies=[Depends(project_caller)])
+router = Router(tags=["quotas"], dependencies=[Depends(project_caller)])
 
 
 class QuotaView(BaseModel):

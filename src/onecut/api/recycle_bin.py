@@ -3,12 +3,13 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import Body, Filters, Limit, Offset, Text64, Uuid
+from onecut.api.routing import Router
 from onecut.api.volumes import AttachmentView, attachment_view
 from onecut.clock import time_text
 from onecut.db.volumes import Volume
@@ -17,7 +18,7 @@ from onecut.service.listing import Page
 from onecut.service.recycle_policy import KEEP_DAYS, THRESHOLD_DAYS
 from onecut.service.volumes import VolumeFilter
 
-router = APIRouter(
+router = Router(
     prefix="/v3/{project_id}/recycle-bin-volumes", tags=["recycle bin"], dependencies=[Depends(project_caller)]
 )
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
@@ -26,6 +26,7 @@ from onecut.api.fields import (
     Text85,
     uuid_check,
 )
+from onecut.api.routing import Router
 from onecut.api.volumes import JobId, Link
 from onecut.db.servers import Server
 from onecut.db.volumes import Attachment
@@ -33,7 +34,7 @@ from onecut.service import attachments, servers
 from onecut.service.listing import Page
 from onecut.service.servers import ServerFilter, ServerOrder, Target
 
-router = APIRouter(tags=["servers"], dependencies=[Depends(project_caller)])
+router = Router(tags=["servers"], dependencies=[Depends(project_caller)])
 
 BAD_FIELD = "Ecs.0005"
 

@@ -1,17 +1,17 @@
 """``/v5/{project_id}/snapshots``: snapshots, alone or as members of a group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import Depends, Query
 from pydantic import BaseModel, Field
-from sqlalchemy.orm import Session
+from sqlalchemy import Row
 
 from onecut.api.auth import project_caller
-from onecut.api.chains import ChainDetail, chain_detail
-from onecut.api.dependencies import Archived, Reading, Store, Time, Writing
+from onecut.api.chains import ChainDetail
+from onecut.api.dependencies import Archived, Asking, Reading, Store, Time, Writing
 from onecut.api.fields import (
     Body,
     EnterpriseProjectFilter,
@@ -27,15 +27,15 @@ from onecut.api.fields import (
     Text255,
     Uuid,
 )
+from onecut.api.routing import Router
 from onecut.api.tags import add_routes
 from onecut.clock import time_text
-from onecut.db.archives import Archive, SnapshotChain
-from onecut.db.snapshots import Snapshot
-from onecut.service import chains, changed_blocks, snapshots, tags
+from onecut.service import chains, changed_blocks, shown_snapshots, snapshots
 from onecut.service.listing import Page
+from onecut.service.shown_snapshots import ShownSnapshot
 from onecut.service.snapshots import NewSnapshot, SnapshotFilter
 
-router = APIRouter(prefix="/v5/{project_id}/snapshots", tags=["snapshots"], dependencies=[Depends(project_caller)])
+router = Router(prefix="/v5/{project_id}/snapshots", tags=["snapshots"], dependencies=[Depends(project_caller)])
 add_routes(router, snapshots.TAGGED, "snapshot_id")
 
 
@@ -166,7 +166,7 @@ class SnapshotShown(SnapshotDetail):
     onecut: SnapshotExtension
 
 
-class ShownSnapshot(BaseModel):
+class OneShownSnapshot(BaseModel):
     """One snapshot with what became of it."""
 
     snapshot: SnapshotShown
@@ -240,11 +240,11 @@ def create_snapshot(project_id: str, body: CreateSnapshot, session: Writing, clo
 
 
 @router.get("/detail")
-def list_snapshots(project_id: str, query: Annotated[SnapshotListQuery, Query()], session: Reading) -> SnapshotPage:
+def list_snapshots(project_id: str, query: Annotated[SnapshotListQuery, Query()], asker: Asking) -> SnapshotPage:
     """List snapshots, the newest first unless sorted otherwise."""
     page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
-    found = snapshots.list_page(session, project_id, _filter(query), page)
-    return SnapshotPage(snapshots=_details(session, found))
+    found = shown_snapshots.list_page(asker, project_id, _filter(query), page)
+    return SnapshotPage(snapshots=[SnapshotDetail(**_fields(snapshot)) for snapshot in found])
 
 
 @router.get("/count")
@@ -256,11 +256,10 @@ def count_snapshots(
 
 
 @router.get("/{snapshot_id}")
-def show_snapshot(project_id: str, snapshot_id: str, session: Reading) -> ShownSnapshot:
+def show_snapshot(project_id: str, snapshot_id: str, asker: Asking) -> OneShownSnapshot:
     """Show one snapshot, and what became of it."""
-    snapshot = snapshots.find(session, project_id, snapshot_id)
-    detail = _shown(session, snapshot)
-    return ShownSnapshot(snapshot=SnapshotShown(**detail.model_dump(), onecut=_extension(snapshot)))
+    snapshot = shown_snapshots.show(asker, project_id, snapshot_id)
+    return OneShownSnapshot(snapshot=SnapshotShown(**_fields(snapshot), onecut=_extension(snapshot.row)))
 
 
 @router.get("/{snapshot_id}/changed-blocks", openapi_extra={"x-onecut-extension": True})
@@ -309,7 +308,8 @@ def update_snapshot(
         description=change.description,
         instant_access=change.instant_access,
     )
-    return OneSnapshot(snapshot=_shown(session, snapshot))
+    changed = shown_snapshots.show(session, project_id, snapshot.id)
+    return OneSnapshot(snapshot=SnapshotDetail(**_fields(changed)))
 
 
 @router.delete("/{snapshot_id}", status_code=202)
@@ -339,34 +339,16 @@ def _ids(query: SnapshotCountQuery) -> Sequence[str] | None:
     return None if query.id is None else [query.id]
 
 
-def _shown(session: Session, snapshot: Snapshot) -> SnapshotDetail:
-    return _details(session, [snapshot])[0]
-
-
-def _details(session: Session, found: Sequence[Snapshot]) -> list[SnapshotDetail]:
-    tags_of = tags.of(session, [snapshot.id for snapshot in found])
-    in_chains = {chain.id for snapshot in found if (chain := _chain(snapshot)) is not None}
-    numbers = chains.snapshot_counts(session, in_chains)
-    return [_detail(snapshot, tags_of[snapshot.id], numbers) for snapshot in found]
-
-
-def _chain(snapshot: Snapshot) -> SnapshotChain | None:
-    """Return the chain of a snapshot that is archived."""
-    archive = snapshot.archive
-    return None if archive is None or archive.archived_at is None else archive.chain
-
-
-def _extension(snapshot: Snapshot) -> SnapshotExtension:
-    archive = snapshot.archive or Archive()
+def _extension(row: Row[*tuple[Any, ...]]) -> SnapshotExtension:
     return SnapshotExtension(
-        legacy=snapshot.legacy,
-        in_engine=snapshot.point == "held",
-        archived_at=_optional_time(archive.archived_at),
-        root=archive.root,
-        stored_bytes=archive.stored_bytes,
-        full_because=archive.full_because,
-        failure=archive.failure,
-        fault=snapshot.fault,
+        legacy=row.legacy,
+        in_engine=row.point == "held",
+        archived_at=_optional_time(row.archived_at),
+        root=row.root,
+        stored_bytes=row.stored_bytes,
+        full_because=row.full_because,
+        failure=row.failure,
+        fault=row.fault,
     )
 
 
@@ -374,28 +356,44 @@ def _optional_time(moment: datetime | None) -> str | None:
     return None if moment is None else time_text(moment)
 
 
-def _detail(snapshot: Snapshot, its_tags: Mapping[str, str], numbers: Mapping[str, int]) -> SnapshotDetail:
-    chain = _chain(snapshot)
-    return SnapshotDetail(
-        id=snapshot.id,
-        name=snapshot.name,
-        description=snapshot.description,
-        created_at=time_text(snapshot.created_at),
-        updated_at=time_text(snapshot.updated_at),
-        volume_id=snapshot.volume_id,
-        size=snapshot.size_gib,
-        status=snapshot.status,
-        project_id=snapshot.project_id,
-        enterprise_project_id=snapshot.enterprise_project_id,
-        category=snapshot.category,
-        availability_zone=snapshot.availability_zone,
-        tags=dict(its_tags),
-        instant_access=snapshot.instant_access,
-        retention_at=_optional_time(snapshot.retention_at),
-        instant_access_retention_at=_optional_time(snapshot.instant_access_retention_at),
-        incremental=snapshot.incremental,
-        snapshot_type=snapshot.snapshot_type,
-        progress=f"{snapshot.progress_percent}%",
-        snapshot_chains=[] if chain is None else [chain_detail(chain, numbers[chain.id])],
-        snapshot_group_id=snapshot.snapshot_group_id,
+def _fields(snapshot: ShownSnapshot) -> dict[str, Any]:
+    """Return the fields of a `SnapshotDetail`."""
+    row = snapshot.row
+    return {
+        "id": row.id,
+        "name": row.name,
+        "description": row.description,
+        "created_at": time_text(row.created_at),
+        "updated_at": time_text(row.updated_at),
+        "volume_id": row.volume_id,
+        "size": row.size_gib,
+        "status": row.status,
+        "project_id": row.project_id,
+        "enterprise_project_id": row.enterprise_project_id,
+        "category": row.category,
+        "availability_zone": row.availability_zone,
+        "tags": snapshot.tags,
+        "instant_access": row.instant_access,
+        "retention_at": _optional_time(row.retention_at),
+        "instant_access_retention_at": _optional_time(row.instant_access_retention_at),
+        "incremental": row.incremental,
+        "snapshot_type": row.snapshot_type,
+        "progress": f"{row.progress_percent}%",
+        "snapshot_chains": [] if row.chain_id is None else [_chain(snapshot)],
+        "snapshot_group_id": row.snapshot_group_id,
+    }
+
+
+def _chain(snapshot: ShownSnapshot) -> ChainDetail:
+    row = snapshot.row
+    return ChainDetail(
+        id=row.chain_id,
+        availability_zone=row.chain_availability_zone,
+        snapshot_count=snapshot.chain_count,
+        capacity=chains.capacity_gib(row.chain_stored_bytes),
+        project_id=row.project_id,
+        volume_id=row.chain_volume_id,
+        category=row.chain_category,
+        created_at=time_text(row.chain_created_at),
+        updated_at=time_text(row.chain_updated_at),
     )

@@ -2,12 +2,13 @@
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from pydantic import AfterValidator, BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.dependencies import Reading, Writing
 from onecut.api.fields import Body, TagKey, TagValue
+from onecut.api.routing import Router
 from onecut.service.tags import TAGS_MAX, Tagged
 
 
@@ -67,7 +68,7 @@ class TagsInUse(BaseModel):
     tags: list[TagValues]
 
 
-def add_routes(router: APIRouter, tagged: Tagged[Any], id_name: str) -> None:
+def add_routes(router: Router, tagged: Tagged[Any], id_name: str) -> None:
     """
     Add the tag calls of a noun of ``/v5`` to its router, where they must come before the routes by id.
 

@@ -3,20 +3,21 @@
 from http import HTTPStatus
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Filters, Limit, Offset, Text255, Uuid
+from onecut.api.routing import Router
 from onecut.api.volumes import Link
 from onecut.clock import time_text
 from onecut.db.transfers import VolumeTransfer
 from onecut.service import transfers
 from onecut.service.listing import Page
 
-router = APIRouter(tags=["volume transfers"], dependencies=[Depends(project_caller)])
+router = Router(tags=["volume transfers"], dependencies=[Depends(project_caller)])
 
 COLLECTION = "os-volume-transfer"
 

@@ -3,11 +3,12 @@
 from http import HTTPStatus
 from typing import Any, Final
 
-from fastapi import APIRouter, Request
+from fastapi import Request
 
 from onecut.api.links import endpoint
+from onecut.api.routing import Router
 
-router = APIRouter(tags=["versions"])
+router = Router(tags=["versions"])
 
 MICROVERSION: Final = "3.0"
 """The one microversion that there is: Cinder's plain v3."""

@@ -3,16 +3,17 @@
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends
+from fastapi import Depends
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Uuid, uuid_check
+from onecut.api.routing import Router
 from onecut.api.volumes import JobId, SizeGib
 from onecut.service import volume_batches
 
-router = APIRouter(tags=["volumes"], dependencies=[Depends(project_caller)])
+router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
 
 class _Extension(Body):

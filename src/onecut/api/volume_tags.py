@@ -2,22 +2,21 @@
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import Depends, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Writing
 from onecut.api.fields import Body, Limit, Offset, TagKey, TagValue, Uuid
+from onecut.api.routing import Router
 from onecut.api.tags import TagsToAdd, TagsToRemove
 from onecut.api.volumes import VolumeView, view_fields
 from onecut.service import tags, volumes
 from onecut.service.listing import Page
 from onecut.service.volumes import TAGGED, VolumeFilter
 
-router = APIRouter(
-    prefix="/v2/{project_id}/cloudvolumes", tags=["volume tags"], dependencies=[Depends(project_caller)]
-)
+router = Router(prefix="/v2/{project_id}/cloudvolumes", tags=["volume tags"], dependencies=[Depends(project_caller)])
 
 SEARCHED_MAX: Final = 10
 """Keys of one search, and values of one key (EVS API reference, querying disks by tag)."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Query, Request
+from fastapi import Depends, Query, Request
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
@@ -32,6 +32,7 @@ from onecut.api.fields import (
     bytes_limit,
     uuid_check,
 )
+from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
 from onecut.service import catalog, idempotency, tags, volumes
@@ -39,7 +40,7 @@ from onecut.service.catalog import VolumeType
 from onecut.service.listing import Page
 from onecut.service.volumes import VolumeFilter, VolumeOrder
 
-router = APIRouter(tags=["volumes"], dependencies=[Depends(project_caller)])
+router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
 IDS_MAX: Final = 60
 

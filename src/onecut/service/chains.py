@@ -2,11 +2,13 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, select
+from sqlalchemy import ColumnElement, bindparam, exists, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.archives import Archive, SnapshotChain
+from onecut.db.session import Asker
 from onecut.service import listing
 from onecut.service.listing import Page
 from onecut.units import GiB
@@ -41,19 +43,24 @@ def count(session: Session, project_id: str, wanted: ChainFilter) -> int:
     return session.scalar(query) or 0
 
 
-def snapshot_counts(session: Session, chain_ids: Collection[str]) -> dict[str, int]:
+_COUNTS: Final = (
+    select(Archive.chain_id, func.count())
+    .where(Archive.chain_id.in_(bindparam("chain_ids", expanding=True)), Archive.archived_at.is_not(None))
+    .group_by(Archive.chain_id)
+)
+
+
+def snapshot_counts(asker: Asker, chain_ids: Collection[str]) -> dict[str, int]:
     """Return how many archived snapshots each chain has."""
-    query = (
-        select(Archive.chain_id, func.count())
-        .where(Archive.chain_id.in_(chain_ids), Archive.archived_at.is_not(None))
-        .group_by(Archive.chain_id)
-    )
-    return {chain_id: number for chain_id, number in session.execute(query) if chain_id is not None}
+    if not chain_ids:
+        return {}
+    counted = asker.execute(_COUNTS, {"chain_ids": list(chain_ids)})
+    return {chain_id: number for chain_id, number in counted if chain_id is not None}
 
 
-def capacity_gib(chain: SnapshotChain) -> int | float:
-    """Return what a chain holds in the repository, in GiB: a whole number where it is one."""
-    whole, rest = divmod(max(chain.stored_bytes, 0), GiB)
+def capacity_gib(stored_bytes: int) -> int | float:
+    """Return *stored_bytes*, which a chain holds in the repository, in GiB: a whole number where it is one."""
+    whole, rest = divmod(max(stored_bytes, 0), GiB)
     return whole + round(rest / GiB, 9) if rest else whole
 
 

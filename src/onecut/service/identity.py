@@ -11,14 +11,14 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, TypeVarTuple
 from uuid import uuid4
 
-from sqlalchemy import Select, delete, exists, func, select
+from sqlalchemy import Select, bindparam, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.identity import AccessKey, Domain, Project, RoleGrant, Token, User
-from onecut.db.session import Database
+from onecut.db.session import Asker, Database
 from onecut.errors import Forbidden, NotFound, Unauthenticated
 from onecut.service import access_keys, roles, secrets, signing
 from onecut.service.passwords import Passwords
@@ -29,6 +29,8 @@ TOKEN_LIFE: Final = timedelta(hours=24)
 """Source: EVS API reference, authentication."""
 
 Method = Literal["password", "token"]
+
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True)
@@ -172,19 +174,51 @@ def bootstrap(
 # Callers
 
 
-def caller_by_token(session: Session, token: str, now: datetime) -> Caller:
+def _of_good_token(columns: Select[*Ts]) -> Select[*Ts]:
+    """
+    Select *columns* of a token that is good now: see `_good`.
+
+    There is one row for each role that the user has in the token's project, and one without a role if there is none.
+    """
+    return (
+        columns.select_from(Token)
+        .join(User, User.id == Token.user_id)
+        .join(Domain, Domain.id == User.domain_id)
+        .outerjoin(Project, Project.id == Token.project_id)
+        .outerjoin(RoleGrant, roles.opens(Token.project_id))
+        .where(
+            Token.token_sha256 == bindparam("token_sha256"),
+            Token.expires_at > bindparam("now"),
+            User.enabled,
+            Domain.enabled,
+            Project.enabled.is_not(False),  # null for a token that is scoped to the domain
+        )
+    )
+
+
+def _good(token: str, now: datetime) -> dict[str, object]:
+    return {"token_sha256": secrets.token_digest(token), "now": now}
+
+
+# Asked for each request: built once, and read as rows.
+_CALLER: Final = _of_good_token(select(User.id, User.domain_id, Token.project_id, RoleGrant.role))
+_TOKEN: Final = _of_good_token(select(Token, User, Domain, Project, RoleGrant.role))
+
+
+def caller_by_token(asker: Asker, token: str, now: datetime) -> Caller:
     """
     Find out who calls with *token*. One whose user has lost the role in its project names the project all the same.
 
     Raises:
         Unauthenticated: It is unknown, revoked or expired, or its user, domain or project was disabled.
     """
-    facts = _find_token(session, token, now)
-    if facts is None:
+    rows = asker.execute(_CALLER, _good(token, now)).all()
+    if not rows:
         raise Unauthenticated("the token is unknown or expired")
-    project_id = None if facts.project is None else facts.project.id
-    usable = {} if project_id is None or facts.role is None else {project_id: facts.role}
-    return Caller(facts.user.id, facts.user.domain_id, project_id, usable, "token")
+    user_id, domain_id, project_id, _ = rows[0]
+    role = roles.strongest(row[3] for row in rows)
+    usable = {} if project_id is None or role is None else {project_id: role}
+    return Caller(user_id, domain_id, project_id, usable, "token")
 
 
 def find_signer(session: Session, service_key: ServiceKey, access_key: str) -> Signer:
@@ -380,20 +414,7 @@ def _usable_projects(user_id: str) -> Select[Project]:
 
 
 def _find_token(session: Session, token: str, now: datetime) -> TokenFacts | None:
-    rows = session.execute(
-        select(Token, User, Domain, Project, RoleGrant.role)
-        .join(User, User.id == Token.user_id)
-        .join(Domain, Domain.id == User.domain_id)
-        .outerjoin(Project, Project.id == Token.project_id)
-        .outerjoin(RoleGrant, roles.opens(Token.project_id))
-        .where(
-            Token.token_sha256 == secrets.token_digest(token),
-            Token.expires_at > now,
-            User.enabled,
-            Domain.enabled,
-            Project.enabled.is_not(False),  # null for a token that is scoped to the domain
-        ),
-    ).all()  # one for each role that the user has there, and one without if there is none
+    rows = session.execute(_TOKEN, _good(token, now)).all()
     if not rows:
         return None
     found, user, domain, project, _ = rows[0]

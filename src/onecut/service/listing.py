@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, TypeVarTuple
 
 from sqlalchemy import Select, tuple_
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
+from onecut.db.session import Asker
 from onecut.errors import BadRequest
 
 Row = TypeVar("Row")
+Ts = TypeVarTuple("Ts")
 
 
 @dataclass(frozen=True)
@@ -32,28 +34,40 @@ def rows(
     row_id: InstrumentedAttribute[str],
     sort_columns: dict[str, InstrumentedAttribute[Any]],
 ) -> Sequence[Row]:
+    """Return one page of *query*; see `page_of`."""
+    return session.scalars(page_of(session, query, page, row_id=row_id, sort_columns=sort_columns)).all()
+
+
+def page_of(
+    asker: Asker,
+    query: Select[*Ts],
+    page: Page,
+    *,
+    row_id: InstrumentedAttribute[str],
+    sort_columns: dict[str, InstrumentedAttribute[Any]],
+) -> Select[*Ts]:
     """
-    Return one page of *query*.
+    Narrow *query* to one page.
 
     The order is total, so paging neither repeats nor loses a row that stays; a marker that is gone, or that the
     query does not hold, is refused with EVS.1024.
     """
     column = sort_columns[page.sort_key]
     if page.marker is not None:
-        query = query.where(_behind(session, query, page, row_id=row_id, column=column))
+        query = query.where(_behind(asker, query, page, row_id=row_id, column=column))
     order = (column, row_id) if page.sort_dir == "asc" else (column.desc(), row_id.desc())
-    return session.scalars(query.order_by(*order).offset(page.offset).limit(page.limit)).all()
+    return query.order_by(*order).offset(page.offset).limit(page.limit)
 
 
 def _behind(
-    session: Session,
-    query: Select[Row],
+    asker: Asker,
+    query: Select[*Ts],
     page: Page,
     *,
     row_id: InstrumentedAttribute[str],
     column: InstrumentedAttribute[Any],
 ) -> Any:  # noqa: ANN401 - a row comparison has no public type
-    last = session.execute(query.with_only_columns(column, row_id).where(row_id == page.marker)).one_or_none()
+    last = asker.execute(query.with_only_columns(column, row_id).where(row_id == page.marker)).one_or_none()
     if last is None:
         raise BadRequest(f"marker: {page.marker!r} is not an item of this list", code="EVS.1024")
     place = tuple_(column, row_id)

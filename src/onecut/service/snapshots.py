@@ -229,18 +229,25 @@ def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: P
     Raises:
         BadRequest: More than `IDS_MAX` ids (EVS.2228), or a marker that is not in the list (EVS.1024).
     """
-    query = select(Snapshot).where(Snapshot.project_id == project_id, *_conditions(wanted))
+    query = select(Snapshot).where(*conditions(project_id, wanted))
     return listing.rows(session, query, page, row_id=Snapshot.id, sort_columns=SORT_COLUMNS)
 
 
 def count(session: Session, project_id: str, wanted: SnapshotFilter) -> int:
     """Return how many of the project's snapshots pass a filter."""
     query = select(func.count()).select_from(Snapshot)
-    return session.scalar(query.where(Snapshot.project_id == project_id, *_conditions(wanted))) or 0
+    return session.scalar(query.where(*conditions(project_id, wanted))) or 0
 
 
-def _conditions(wanted: SnapshotFilter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = [
+def conditions(project_id: str, wanted: SnapshotFilter) -> list[ColumnElement[bool]]:
+    """
+    Build the conditions that snapshots of the project pass a filter.
+
+    Raises:
+        BadRequest: More than `IDS_MAX` ids (EVS.2228).
+    """
+    passing: list[ColumnElement[bool]] = [Snapshot.project_id == project_id]
+    passing += [
         column == value
         for column, value in (
             (Snapshot.name, wanted.name),
@@ -256,15 +263,15 @@ def _conditions(wanted: SnapshotFilter) -> list[ColumnElement[bool]]:
     if wanted.ids is not None:
         if len(wanted.ids) > IDS_MAX:
             raise BadRequest(f"ids: must be at most {IDS_MAX}, are {len(wanted.ids)}", code="EVS.2228")
-        conditions.append(Snapshot.id.in_(wanted.ids))
+        passing.append(Snapshot.id.in_(wanted.ids))
     if wanted.snapshot_chain_id is not None:
         in_chain = select(Archive.snapshot_id).where(
             Archive.chain_id == wanted.snapshot_chain_id, Archive.archived_at.is_not(None)
         )
-        conditions.append(Snapshot.id.in_(in_chain))
+        passing.append(Snapshot.id.in_(in_chain))
     if wanted.enterprise_project_id not in {None, ALL_ENTERPRISE_PROJECTS}:
-        conditions.append(Snapshot.enterprise_project_id == wanted.enterprise_project_id)
-    return conditions + tags.having(Snapshot.id, tag_key=wanted.tag_key, tags=wanted.tags)
+        passing.append(Snapshot.enterprise_project_id == wanted.enterprise_project_id)
+    return passing + tags.having(Snapshot.id, tag_key=wanted.tag_key, tags=wanted.tags)
 
 
 def update(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
-from sqlalchemy import ColumnElement, delete, exists, false, select
+from sqlalchemy import ColumnElement, bindparam, delete, exists, false, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.policies import SnapshotPolicy
+from onecut.db.session import Asker
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
@@ -93,11 +94,19 @@ class TaggedInStates(Tagged[Stateful]):
         return resource
 
 
-def of(session: Session, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
+_TAGS: Final = (
+    select(Tag.resource_id, Tag.key, Tag.value)
+    .where(Tag.resource_id.in_(bindparam("resource_ids", expanding=True)))
+    .order_by(Tag.key)
+)
+
+
+def of(asker: Asker, resource_ids: Collection[str]) -> dict[str, dict[str, str]]:
     """Return the tags of several resources, by resource id; a resource without tags has an empty table."""
     found: dict[str, dict[str, str]] = {resource_id: {} for resource_id in resource_ids}
-    for tag in session.scalars(select(Tag).where(Tag.resource_id.in_(found)).order_by(Tag.key)):
-        found[tag.resource_id][tag.key] = tag.value
+    if found:
+        for resource_id, key, value in asker.execute(_TAGS, {"resource_ids": list(found)}):
+            found[resource_id][key] = value
     return found
 
 
