@@ -140,7 +140,7 @@ class TestUnsubscribing:
         attach(site, attached, new_server(site))
         with site.database.writing() as session:
             source = session.get_one(Volume, snapped)
-            session.add(snapshots.row(source, NewSnapshot(snapped), None, site.onecut.clock.now()))
+            snapshots.add(session, [snapshots.fields(source, NewSnapshot(snapped), None, site.onecut.clock.now())])
         before = seen(site)
 
         for other, status, code in (

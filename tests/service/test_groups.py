@@ -686,8 +686,5 @@ def add_snapshots(shop: Workshop, volume_id: str, number: int, **columns: Any) -
     with shop.database.writing() as session:
         volume = session.get_one(Volume, volume_id)
         for _ in range(number):
-            row = snapshots.row(volume, NewSnapshot(volume_id), None, shop.clock.now())
-            row.archive = None
-            for name, value in ({"status": "available"} | columns).items():
-                setattr(row, name, value)
-            session.add(row)
+            row = snapshots.fields(volume, NewSnapshot(volume_id), None, shop.clock.now())
+            session.add(Snapshot(**row | {"status": "available"} | columns))

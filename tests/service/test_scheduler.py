@@ -342,10 +342,8 @@ def fill(shop: Workshop, volume_id: str) -> None:
     """Give a volume as many snapshots as it may have."""
     with shop.database.writing() as session:
         volume = session.get_one(Volume, volume_id)
-        rows = [snapshots.row(volume, NewSnapshot(volume_id), None, BIRTH) for _ in range(SNAPSHOTS_MAX)]
-        for row in rows:
-            row.status = "available"
-        session.add_all(rows)
+        rows = [snapshots.fields(volume, NewSnapshot(volume_id), None, BIRTH) for _ in range(SNAPSHOTS_MAX)]
+        snapshots.add(session, [row | {"status": "available"} for row in rows])
 
 
 class TestClock:

@@ -38,14 +38,9 @@ def add_rows(shop: Workshop, volume_id: str, number: int, **columns: Any) -> lis
     """Add rows of finished snapshots, and return their ids."""
     with shop.database.writing() as session:
         volume = session.get_one(Volume, volume_id)
-        rows = [snapshots.row(volume, NewSnapshot(volume_id), None, shop.clock.now()) for _ in range(number)]
-        for row in rows:
-            row.archive = None
-        for row in rows:
-            for name, value in ({"status": "available"} | columns).items():
-                setattr(row, name, value)
-        session.add_all(rows)
-    return [row.id for row in rows]
+        rows = [snapshots.fields(volume, NewSnapshot(volume_id), None, shop.clock.now()) for _ in range(number)]
+        session.add_all(Snapshot(**row | {"status": "available"} | columns) for row in rows)
+    return [row["id"] for row in rows]
 
 
 class TestTaking:

@@ -1,9 +1,13 @@
 """Holding a project while something about all that it has is decided."""
 
-from sqlalchemy import select
+from typing import Final
+
+from sqlalchemy import bindparam, select
 from sqlalchemy.orm import Session
 
 from onecut.db.identity import Project
+
+_HOLD: Final = select(Project.id).where(Project.id == bindparam("project_id")).with_for_update(key_share=True)
 
 
 def hold(session: Session, project_id: str) -> None:
@@ -13,4 +17,4 @@ def hold(session: Session, project_id: str) -> None:
     Take it after all other rows of the transaction: whoever has it waits for nobody, so nobody waits in a circle. On
     PostgreSQL it is ``FOR NO KEY UPDATE``, which does not keep others from adding rows that name the project.
     """
-    session.execute(select(Project.id).where(Project.id == project_id).with_for_update(key_share=True))
+    session.connection().execute(_HOLD, {"project_id": project_id})

@@ -20,6 +20,7 @@ from sqlalchemy import event, select, update
 from sqlalchemy.orm import Session
 
 from onecut.db.jobs import Job
+from onecut.db.rows import write_rows
 from onecut.db.session import Database
 
 FAIL_REASON_CHARS = 1024
@@ -50,27 +51,23 @@ class JobOrder:
 
 def add(session: Session, order: JobOrder, now: datetime) -> str:
     """Add a job and its sub jobs to the open transaction, and return the job's id (32 hex characters)."""
-    job = _row(order.project_id, order.job_type, order.request, order.entities, now)
-    session.add(job)
-    session.flush()
-    for position, sub in enumerate(order.sub_jobs):
-        row = _row(order.project_id, sub.job_type, {}, sub.entities, now)
-        row.parent_id, row.position = job.id, position
-        session.add(row)
+    common = {"project_id": order.project_id, "status": "INIT", "created_at": now}
+    job_id = uuid4().hex
+    job = {"id": job_id, "job_type": order.job_type, "request": order.request, "entities": order.entities}
+    sub_jobs = [
+        {
+            "id": uuid4().hex,
+            "job_type": sub.job_type,
+            "request": {},
+            "entities": sub.entities,
+            "parent_id": job_id,
+            "position": position,
+        }
+        for position, sub in enumerate(order.sub_jobs)
+    ]
+    write_rows(session, Job, [common | {"parent_id": None, "position": 0} | job, *(common | sub for sub in sub_jobs)])
     session.info["jobs_added"] = True
-    return job.id
-
-
-def _row(project_id: str, job_type: str, request: dict[str, Any], entities: dict[str, Any], now: datetime) -> Job:
-    return Job(
-        id=uuid4().hex,
-        project_id=project_id,
-        job_type=job_type,
-        status="INIT",
-        request=request,
-        entities=entities,
-        created_at=now,
-    )
+    return job_id
 
 
 def ring_when_added(database: Database, ring: Callable[[], None]) -> None:

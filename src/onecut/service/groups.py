@@ -15,6 +15,7 @@ from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.moves import move
+from onecut.db.rows import write_rows
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.volumes import Attachment, Volume
 from onecut.errors import BadRequest, NotFound, WrongState
@@ -22,7 +23,7 @@ from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
 from onecut.service import attachments, catalog, deletions, listing, quotas, snapshots, tags, volumes
 from onecut.service.listing import Page
-from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
+from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot, Source
 from onecut.service.volumes import VolumeOrder
 
 MEMBERS_MAX: Final = 64
@@ -95,7 +96,7 @@ def create(session: Session, project_id: str, wanted: NewGroup, now: datetime) -
     return queue.add(session, order, now), group_id
 
 
-def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]:
+def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Source]:
     """Return the volumes to be cut, locked, in the order in which they were named or attached."""
     if not wanted.volume_ids and wanted.server_id is None:
         raise BadRequest("snapshot_group: one of server_id and volume_ids must be given")
@@ -106,7 +107,7 @@ def _choose(session: Session, project_id: str, wanted: NewGroup) -> list[Volume]
         if not volume_ids:
             raise BadRequest(f"server_id: server {wanted.server_id} has no volume attached")
         _check_number(volume_ids)
-    chosen = volumes.lock_all(session, project_id, volume_ids)
+    chosen = snapshots.lock_sources(session, project_id, volume_ids)
     for volume in chosen:
         if attached is not None and volume.id not in attached:
             raise BadRequest(f"volume_ids: volume {volume.id} is not attached to server {wanted.server_id}")
@@ -133,25 +134,25 @@ def _attached(session: Session, project_id: str, server_id: str) -> Sequence[str
 
 
 def _write(
-    session: Session, project_id: str, wanted: NewGroup, chosen: Sequence[Volume], now: datetime
+    session: Session, project_id: str, wanted: NewGroup, chosen: Sequence[Source], now: datetime
 ) -> tuple[str, dict[str, str]]:
     """Write a group and its members as `creating`; return its id and, for each volume's id, its snapshot's."""
-    group = SnapshotGroup(
-        id=str(uuid4()),
-        project_id=project_id,
-        name=wanted.name,
-        description=wanted.description,
-        status="creating",
-        server_id=wanted.server_id,
-        enterprise_project_id=wanted.enterprise_project_id,
-        member_count=len(chosen),
-        created_at=now,
-        updated_at=now,
-    )
-    session.add(group)
-    session.flush()
+    group_id = str(uuid4())
+    group = {
+        "id": group_id,
+        "project_id": project_id,
+        "name": wanted.name,
+        "description": wanted.description,
+        "status": "creating",
+        "server_id": wanted.server_id,
+        "enterprise_project_id": wanted.enterprise_project_id,
+        "member_count": len(chosen),
+        "created_at": now,
+        "updated_at": now,
+    }
+    write_rows(session, SnapshotGroup, [group])
     members = [
-        snapshots.row(
+        snapshots.fields(
             volume,
             NewSnapshot(
                 volume.id,
@@ -162,14 +163,14 @@ def _write(
                 retention_days=wanted.retention_days,
                 snapshot_type=wanted.snapshot_type,
             ),
-            group.id,
+            group_id,
             now,
         )
         for number, volume in enumerate(chosen, start=1)
     ]
-    session.add_all(members)
+    snapshots.add(session, members)
     quotas.check_snapshots(session, project_id, {volume.volume_type for volume in chosen})
-    return group.id, {member.volume_id: member.id for member in members}
+    return group_id, {member["volume_id"]: member["id"] for member in members}
 
 
 def _numbered(name: str, number: int) -> str:
@@ -315,7 +316,8 @@ def _write_undo(
         description=f"before the rollback to snapshot group {group.id}",
         enterprise_project_id=group.enterprise_project_id,
     )
-    return _write(session, group.project_id, wanted, volumes.lock_all(session, group.project_id, volume_ids), now)
+    sources = snapshots.lock_sources(session, group.project_id, volume_ids)
+    return _write(session, group.project_id, wanted, sources, now)
 
 
 def order_volumes(

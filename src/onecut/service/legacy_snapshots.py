@@ -78,8 +78,9 @@ def create(session: Session, project_id: str, wanted: NewLegacySnapshot, now: da
         incremental=False,
         enterprise_project_id=volume.enterprise_project_id,
     )
-    snapshot = snapshots.row(volume, standard, None, now)
-    snapshot.legacy, snapshot.metadata_, snapshot.archive = True, dict(wanted.metadata), None
+    snapshot = Snapshot(
+        **snapshots.fields(volume, standard, None, now), legacy=True, metadata_=dict(wanted.metadata), archive=None
+    )
     session.add(snapshot)
     session.flush()
     quotas.check_snapshots(session, project_id, {volume.volume_type})

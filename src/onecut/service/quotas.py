@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import bindparam, func, literal, select
 from sqlalchemy.orm import Session
 
 from onecut.db.projects import hold
@@ -48,11 +48,22 @@ class Quota:
     reserved: int = 0
 
 
+_LIMITS: Final = (
+    select(DefaultQuota.resource, DefaultQuota.limit, literal(0).label("own"))
+    .union_all(
+        select(ProjectQuota.resource, ProjectQuota.limit, literal(1).label("own")).where(
+            ProjectQuota.project_id == bindparam("project_id")
+        )
+    )
+    .order_by("own")
+)
+"""The defaults first, then what takes their place."""
+
+
 def limits(session: Session, project_id: str) -> dict[str, int]:
     """Return the limits of a project by resource: its own, else the default; a resource without either has none."""
-    own = select(ProjectQuota.resource, ProjectQuota.limit).where(ProjectQuota.project_id == project_id)
-    defaults = session.execute(select(DefaultQuota.resource, DefaultQuota.limit))
-    return {resource: limit for found in (defaults, session.execute(own)) for resource, limit in found}
+    found = session.connection().execute(_LIMITS, {"project_id": project_id})
+    return {resource: limit for resource, limit, _ in found}
 
 
 def set_defaults(session: Session, wanted: Mapping[str, int]) -> None:

@@ -7,14 +7,15 @@ The rules for taking a snapshot of a volume hold for the members of a group too;
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, bindparam, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.archives import Archive
 from onecut.db.moves import move
+from onecut.db.rows import write_rows
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
@@ -70,6 +71,18 @@ class NewSnapshot:
     """``auto`` for one that a policy takes."""
 
 
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A volume that a snapshot is taken of: what the snapshot takes over from it."""
+
+    id: str
+    project_id: str
+    status: str
+    size_gib: int
+    volume_type: str
+    availability_zone: str
+
+
 @dataclass(frozen=True)
 class SnapshotFilter:
     """Which snapshots a list holds; None lets every snapshot pass."""
@@ -97,52 +110,93 @@ def create(session: Session, project_id: str, wanted: NewSnapshot, now: datetime
         BadRequest, WrongState, SnapshotInCreation: See `check_volumes`.
         QuotaExceeded: The project would have too many.
     """
-    volume = volumes.find(session, project_id, wanted.volume_id, lock=True)
+    [volume] = lock_sources(session, project_id, [wanted.volume_id])
     check_volumes(session, [volume], instant_access=wanted.instant_access, single=True)
-    snapshot = row(volume, wanted, None, now)
-    session.add(snapshot)
-    tags.put(session, project_id, "snapshot", snapshot.id, wanted.tags)
+    snapshot = fields(volume, wanted, None, now)
+    add(session, [snapshot])
+    tags.put(session, project_id, "snapshot", snapshot["id"], wanted.tags)
     quotas.check_snapshots(session, project_id, {volume.volume_type})
     order = snapshot_jobs.create_order(
-        project_id, volume_id=volume.id, snapshot_id=snapshot.id, instant_access=wanted.instant_access
+        project_id, volume_id=volume.id, snapshot_id=snapshot["id"], instant_access=wanted.instant_access
     )
-    return queue.add(session, order, now), snapshot.id
+    return queue.add(session, order, now), snapshot["id"]
 
 
-def row(volume: Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now: datetime) -> Snapshot:
+_SOURCES: Final = (
+    select(
+        Volume.id,
+        Volume.project_id,
+        Volume.status,
+        Volume.size_gib,
+        Volume.volume_type,
+        Volume.availability_zone,
+    )
+    .where(
+        Volume.id.in_(bindparam("volume_ids", expanding=True)),
+        Volume.project_id == bindparam("project_id"),
+        Volume.pre_deleted_at.is_(None),
+    )
+    .order_by(Volume.id)
+    .with_for_update(of=Volume)
+)
+
+
+def lock_sources(session: Session, project_id: str, volume_ids: Sequence[str]) -> list[Source]:
     """
-    Build the row of a snapshot that is about to be made, and that of its way into the repository.
+    Return what a snapshot takes over from each of the project's volumes, in the order of *volume_ids*.
 
-    Until it is there its data is a point of the engine and nowhere else, which EVS calls ``flash``.
+    Nobody else changes these volumes before the transaction ends. One in the recycle bin is none.
+
+    Raises:
+        NotFound: One of them does not exist in this project.
+    """
+    rows = session.connection().execute(_SOURCES, {"volume_ids": list(volume_ids), "project_id": project_id})
+    return volumes.in_order(volume_ids, {row.id: Source(*row) for row in rows})
+
+
+def fields(
+    volume: Source | Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now: datetime
+) -> dict[str, Any]:
+    """
+    Build the fields of a snapshot that is about to be made.
+
+    Until it is in the repository its data is a point of the engine and nowhere else, which EVS calls ``flash``.
     """
     kept_for = None if wanted.retention_days is None else timedelta(days=wanted.retention_days)
     retention_at = None if kept_for is None else now + kept_for
-    return Snapshot(
-        id=str(uuid4()),
-        project_id=volume.project_id,
-        name=wanted.name,
-        description=wanted.description,
-        status="creating",
-        volume_id=volume.id,
-        snapshot_group_id=snapshot_group_id,
-        size_gib=volume.size_gib,
-        volume_type=volume.volume_type,
-        availability_zone=volume.availability_zone,
-        category="flash",
-        instant_access=wanted.instant_access,
-        instant_access_at_creation=wanted.instant_access,
-        incremental=wanted.incremental,
-        snapshot_type=wanted.snapshot_type,
-        enterprise_project_id=wanted.enterprise_project_id,
-        retention_at=retention_at,
-        instant_access_retention_at=retention_at if wanted.instant_access else None,
-        created_at=now,
-        updated_at=now,
-        archive=Archive(),
-    )
+    return {
+        "id": str(uuid4()),
+        "project_id": volume.project_id,
+        "name": wanted.name,
+        "description": wanted.description,
+        "status": "creating",
+        "volume_id": volume.id,
+        "snapshot_group_id": snapshot_group_id,
+        "size_gib": volume.size_gib,
+        "volume_type": volume.volume_type,
+        "availability_zone": volume.availability_zone,
+        "category": "flash",
+        "instant_access": wanted.instant_access,
+        "instant_access_at_creation": wanted.instant_access,
+        "incremental": wanted.incremental,
+        "snapshot_type": wanted.snapshot_type,
+        "enterprise_project_id": wanted.enterprise_project_id,
+        "retention_at": retention_at,
+        "instant_access_retention_at": retention_at if wanted.instant_access else None,
+        "created_at": now,
+        "updated_at": now,
+    }
 
 
-def check_volumes(session: Session, chosen: Sequence[Volume], *, instant_access: bool, single: bool = False) -> None:
+def add(session: Session, chosen: Sequence[Mapping[str, Any]]) -> None:
+    """Write snapshots by their `fields`, each with its way into the repository, in their order."""
+    write_rows(session, Snapshot, chosen)
+    write_rows(session, Archive, [{"snapshot_id": snapshot["id"]} for snapshot in chosen])
+
+
+def check_volumes(
+    session: Session, chosen: Sequence[Source | Volume], *, instant_access: bool, single: bool = False
+) -> None:
     """
     Refuse to take a snapshot of volumes that can't have one now.
 
@@ -164,19 +218,28 @@ def check_volumes(session: Session, chosen: Sequence[Volume], *, instant_access:
     check_room(session, [volume.id for volume in chosen], instant_access=instant_access, single=single)
 
 
+_ROOM: Final = (
+    select(
+        Snapshot.volume_id,
+        func.count(),
+        func.count().filter(Snapshot.instant_access),
+        func.count().filter(Snapshot.status == "creating"),
+    )
+    .where(
+        Snapshot.volume_id.in_(bindparam("volume_ids", expanding=True)),
+        Snapshot.status != "error",
+        ~Snapshot.legacy,
+    )
+    .group_by(Snapshot.volume_id)
+    .order_by(Snapshot.volume_id)
+)
+
+
 def check_room(session: Session, volume_ids: Collection[str], *, instant_access: bool, single: bool = False) -> None:
     """Refuse one more snapshot of volumes that have as many as they may, or one in creation; see `check_volumes`."""
     creating: list[str] = []
-    for volume_id, count, instant_count, creating_count in session.execute(
-        select(
-            Snapshot.volume_id,
-            func.count(),
-            func.count().filter(Snapshot.instant_access),
-            func.count().filter(Snapshot.status == "creating"),
-        )
-        .where(Snapshot.volume_id.in_(volume_ids), Snapshot.status != "error", ~Snapshot.legacy)
-        .group_by(Snapshot.volume_id)
-        .order_by(Snapshot.volume_id)
+    for volume_id, count, instant_count, creating_count in session.connection().execute(
+        _ROOM, {"volume_ids": list(volume_ids)}
     ):
         if count >= SNAPSHOTS_MAX:
             raise BadRequest(f"volume {volume_id} has {count} snapshots; the limit is {SNAPSHOTS_MAX}")

@@ -114,6 +114,8 @@ def put(
     session: Session, project_id: str, resource_type: ResourceType, resource_id: str, tags: Mapping[str, str]
 ) -> None:
     """Add tags; an existing key gets the new value. More than `TAGS_MAX` in all are refused with EVS.1061."""
+    if not tags:
+        return
     together = of(session, [resource_id])[resource_id] | dict(tags)
     if len(together) > TAGS_MAX:
         raise BadRequest(f"tags: a resource has at most {TAGS_MAX} tags, not {len(together)}", code="EVS.1061")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from uuid import uuid4
 
 from sqlalchemy import ColumnElement, exists, false, func, select
@@ -24,6 +24,8 @@ from onecut.jobs.queue import JobOrder, SubJob
 from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
+
+Found = TypeVar("Found")
 
 SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
 """Metadata that a volume made from a snapshot has from its source."""
@@ -234,7 +236,11 @@ def lock_all(session: Session, project_id: str, volume_ids: Sequence[str]) -> li
     """
     query = select(Volume).where(Volume.id.in_(volume_ids), *_place(project_id, in_bin=False))
     rows = session.scalars(query.order_by(Volume.id).with_for_update(of=Volume))
-    found = {volume.id: volume for volume in rows}
+    return in_order(volume_ids, {volume.id: volume for volume in rows})
+
+
+def in_order(volume_ids: Sequence[str], found: Mapping[str, Found]) -> list[Found]:
+    """Return what was *found* of volumes in the order of their ids; raise `NotFound` for the first that was not."""
     for volume_id in volume_ids:
         if volume_id not in found:
             raise NotFound("volume", volume_id)
