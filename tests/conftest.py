@@ -1,9 +1,11 @@
 """What tests of several rooms share."""
 
+import functools
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import argon2
 import pytest
 import structlog
 from hypothesis import HealthCheck, settings
@@ -25,6 +27,19 @@ def _log_to_stderr() -> None:
         ],
         logger_factory=structlog.PrintLoggerFactory(sys.__stderr__),
     )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _quick_passwords() -> Iterator[None]:
+    """
+    Hash passwords with argon2id at its least cost, in services that run in the tests' own process.
+
+    Three hashes at full cost are nine tenths of what such a service's start takes.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        quick = functools.partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
+        patch.setattr("onecut.service.passwords.PasswordHasher", quick)
+        yield
 
 
 @pytest.fixture

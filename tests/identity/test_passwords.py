@@ -1,6 +1,7 @@
 import time
 from datetime import UTC, datetime, timedelta
 
+import argon2
 import pytest
 
 from onecut.clock import JumpingClock
@@ -16,7 +17,9 @@ def clock() -> JumpingClock:
 
 
 @pytest.fixture
-def passwords(clock: JumpingClock) -> Passwords:
+def passwords(clock: JumpingClock, monkeypatch: pytest.MonkeyPatch) -> Passwords:
+    """Passwords at their full cost, unlike in other tests."""
+    monkeypatch.setattr("onecut.service.passwords.PasswordHasher", argon2.PasswordHasher)
     return Passwords(clock)
 
 

@@ -1,9 +1,11 @@
 """The HTTP application: middleware, error forms, and every router in one place."""
 
+from functools import cache
 from typing import Final
 
 from fastapi import Depends, FastAPI
 from prometheus_client import CollectorRegistry
+from starlette.routing import BaseRoute
 
 from onecut import __version__
 from onecut.api import (
@@ -34,6 +36,7 @@ from onecut.api.auth import Authentication
 from onecut.api.cinder import microversion
 from onecut.api.dependencies import refuse_nul
 from onecut.api.metrics import RequestMetrics
+from onecut.api.routing import Router
 
 DESCRIPTION = (
     "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own."
@@ -67,6 +70,18 @@ CINDER_ROUTERS: Final = [noun.router for noun in (cinder_volumes, cinder_snapsho
 """Cinder's, the same under both of its versions; only the later one knows microversions."""
 
 
+@cache
+def _routes() -> list[BaseRoute]:
+    """Put all routes together: once in a process, since FastAPI works out what each needs when it is first tried."""
+    together = Router(generate_unique_id_function=document.operation_id, dependencies=[Depends(refuse_nul)])
+    for router in ROUTERS:
+        together.include_router(router)
+    for router in CINDER_ROUTERS:
+        together.include_router(router, prefix="/v2/{project_id}")
+        together.include_router(router, prefix="/v3/{project_id}", dependencies=[Depends(microversion)])
+    return together.routes
+
+
 def create_app() -> FastAPI:
     """
     Build the application. What handlers need is put into ``app.state`` by `onecut.wiring`.
@@ -80,15 +95,9 @@ def create_app() -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
-        generate_unique_id_function=document.operation_id,
-        dependencies=[Depends(refuse_nul)],
+        routes=_routes(),
     )
     faults.install(app)
-    for router in ROUTERS:
-        app.include_router(router)
-    for router in CINDER_ROUTERS:
-        app.include_router(router, prefix="/v2/{project_id}")
-        app.include_router(router, prefix="/v3/{project_id}", dependencies=[Depends(microversion)])
     app.openapi = lambda: document.describe(app)  # type: ignore[method-assign]
     app.state.registry = CollectorRegistry()
     app.add_middleware(Authentication)

@@ -1,14 +1,15 @@
 """Opening the database, and the two kinds of transaction: one that reads, one that writes."""
 
 import json
-import threading
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from sqlalchemy import Connection, create_engine, event
 from sqlalchemy.orm import Session, sessionmaker
 from sqlalchemy.pool import ConnectionPoolEntry
+
+from onecut.db.turns import Turns
 
 BUSY_TIMEOUT_MS = 30_000
 """How long a writer waits for the one before it (SQLite has one writer at a time)."""
@@ -33,11 +34,9 @@ class Database:
         self.writing_sessions = sessionmaker(
             self.engine.execution_options(onecut_writes=True), expire_on_commit=False
         )
-        self._turn: AbstractContextManager[object] = nullcontext()
+        self._turns: Turns | None = None
         if self.engine.dialect.name == "sqlite":
-            # SQLite lets a second writer sleep, up to 100 ms at a time, and look again. Writers of one process take
-            # turns here instead: the next is woken at once.
-            self._turn = threading.Lock()
+            self._turns = Turns()
             event.listen(self.engine, "connect", _prepare_sqlite)
             event.listen(self.engine, "begin", _begin_sqlite)
 
@@ -54,9 +53,13 @@ class Database:
             yield connection
 
     @contextmanager
-    def writing(self) -> Iterator[Session]:
-        """Open a transaction that is committed at the end of the block, or leaves no trace when it raises."""
-        with self._turn, self.writing_sessions.begin() as session:
+    def writing(self, *, job: bool = False) -> Iterator[Session]:
+        """
+        Open a transaction that is committed at the end of the block, or leaves no trace when it raises.
+
+        One of a *job* lets those of requests go first, for a while.
+        """
+        with self._turns.turn(job=job) if self._turns else nullcontext(), self.writing_sessions.begin() as session:
             yield session
 
     def close(self) -> None:

@@ -10,7 +10,7 @@ A job is written in the transaction of the change that asks for it, so there is 
 Only a top job is begun; its sub jobs (one per member) tell a client what became of each.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -79,11 +79,10 @@ def ring_when_added(database: Database, ring: Callable[[], None]) -> None:
             ring()
 
 
-def open_jobs(session: Session) -> Sequence[Job]:
-    """Return the top jobs that have not ended, in the order in which they were accepted."""
-    return session.scalars(
-        select(Job).where(Job.status.in_(OPEN), Job.parent_id.is_(None)).order_by(Job.created_at, Job.id)
-    ).all()
+def open_jobs(session: Session, *, but: Collection[str] = (), most: int | None = None) -> Sequence[Job]:
+    """Return the top jobs that have not ended, the oldest first: at most *most* of them, and none of *but*."""
+    query = select(Job).where(Job.status.in_(OPEN), Job.parent_id.is_(None), Job.id.not_in(but))
+    return session.scalars(query.order_by(Job.created_at, Job.id).limit(most)).all()
 
 
 def is_open(session: Session, job_type: str, request: dict[str, Any]) -> bool:

@@ -33,7 +33,7 @@ async def transact(database: Database, act: Callable[[Session], Result]) -> Resu
     """Run *act* in a writing transaction, off the loop, until the database lets it."""
 
     def once() -> Result:
-        with database.writing() as session:
+        with database.writing(job=True) as session:
             return act(session)
 
     return await _insist(once)

@@ -108,15 +108,15 @@ class Worker:
             await self._stop()
 
     async def _start_waiting_jobs(self) -> None:
-        # A job that ends while the question is under way is still in the answer: it was running before it.
+        # A job that ends while the question is under way may still be in the answer: it was running before it.
         known = frozenset(self._running)
-        for job in await read(self._database, queue.open_jobs):
-            if len(self._running) - len(self._patient) >= self._limit:
-                return
-            if job.id not in known:
-                task = asyncio.create_task(self._carry_out(job), name=f"job {job.id}")
-                self._running[job.id] = task
-                task.add_done_callback(functools.partial(self._ended, job.id))
+        places = self._limit - (len(known) - len(self._patient))
+        if places <= 0:
+            return
+        for job in await read(self._database, functools.partial(queue.open_jobs, but=known, most=places)):
+            task = asyncio.create_task(self._carry_out(job), name=f"job {job.id}")
+            self._running[job.id] = task
+            task.add_done_callback(functools.partial(self._ended, job.id))
 
     def _ended(self, job_id: str, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
