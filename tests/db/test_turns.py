@@ -2,6 +2,7 @@
 
 import math
 import threading
+from functools import partial
 
 import pytest
 from running import wait_until
@@ -9,8 +10,13 @@ from running import wait_until
 from onecut.db.turns import Turns
 
 
+def waits(turns: Turns, number: int) -> bool:
+    """Say whether so many wait."""
+    return turns.waiting == number
+
+
 def order_of(turns: Turns, wanted: list[tuple[str, bool]]) -> list[str]:
-    """Let threads ask for the turn, one after the other, while it is taken; return the order in which they have it."""
+    """Let threads ask for the turn, one after the other, while it is taken; return the order in which they had it."""
     had: list[str] = []
 
     def take(name: str, *, job: bool) -> None:
@@ -21,7 +27,7 @@ def order_of(turns: Turns, wanted: list[tuple[str, bool]]) -> list[str]:
     with turns.turn(job=False):
         for number, thread in enumerate(threads, start=1):
             thread.start()
-            wait_until(lambda number=number: turns.waiting == number, "one more who waits")
+            wait_until(partial(waits, turns, number), "one more who waits")
     for thread in threads:
         thread.join()
     return had

@@ -21,7 +21,9 @@ from starlette.datastructures import Headers, MutableHeaders, State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from onecut.api.actions import action_of
+from onecut.api.routing import HANDLERS
 from onecut.api.template import path_template
+from onecut.db.threads import in_thread
 from onecut.errors import BadRequest, Forbidden, Unauthenticated
 from onecut.service import identity, roles, signing
 from onecut.service.identity import Caller
@@ -226,7 +228,7 @@ async def _caller_by_token(state: State, headers: Headers) -> Caller:
 async def _look_up(find: Callable[[], Found]) -> Found:
     """Ask the database in a worker thread; the event loop never waits for it."""
     try:
-        return await anyio.to_thread.run_sync(find)
+        return await in_thread(find, HANDLERS)
     except OperationalError as error:
         log.error("database_refused", error=str(error.orig))  # noqa: TRY400 - the sentence says it all
         message = "the database does not answer; try again later"

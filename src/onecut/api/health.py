@@ -1,16 +1,17 @@
 """What an operator's tools ask: is the process alive, can it serve, and what has it done."""
 
+from functools import partial
 from typing import Annotated, Literal
 
 from fastapi import Depends, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 from pydantic import BaseModel
 from sqlalchemy import text
 
 from onecut.api.dependencies import Store
-from onecut.api.routing import Router
+from onecut.api.routing import HANDLERS, Router
 from onecut.db.session import Database
+from onecut.db.threads import in_thread
 from onecut.engine.port import Engine
 
 router = Router(tags=["health"])
@@ -46,7 +47,7 @@ def healthz() -> Alive:
 @router.get("/readyz", openapi_extra=OURS, summary="Can it serve?", responses={503: {"model": Ready}})
 async def readyz(engine: Annotated[Engine, Depends(_engine)], database: Store, response: Response) -> Ready:
     """Ask the database and the engine; 503 while either does not answer."""
-    await run_in_threadpool(_ask, database)
+    await in_thread(partial(_ask, database), HANDLERS)
     health = await engine.health()
     if not health.ready:
         response.status_code = 503

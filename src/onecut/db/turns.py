@@ -1,9 +1,9 @@
 """
 Who writes to SQLite next.
 
-SQLite has one writer at a time, and lets a second one sleep, up to 100 ms at a time, before it looks again. Writers of
-one process take turns here instead: the next is woken at once. Requests go before jobs, since somebody waits for their
-answers; a job that has waited for long enough goes before all of them.
+SQLite has one writer at a time, and lets a second one sleep, up to 100 ms at a time, before it looks again. Writers
+of one process take turns here instead: the next is woken at once. Requests go before jobs, since somebody waits for
+their answers; a job that has waited for long enough goes before all of them.
 """
 
 import threading

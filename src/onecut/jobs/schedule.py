@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 from sqlalchemy.exc import OperationalError
 
-from onecut.jobs.transaction import in_thread
+from onecut.db.threads import in_thread
 
 log = structlog.get_logger()
 

@@ -10,6 +10,7 @@ from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from onecut.db.session import Database
+from onecut.db.threads import in_thread
 
 log = structlog.get_logger()
 
@@ -48,13 +49,3 @@ async def _insist(once: Callable[[], Result]) -> Result:
             pause_s = next(pauses_s)
             log.exception("database_refused", pause_s=pause_s)
             await asyncio.sleep(pause_s)
-
-
-async def in_thread(act: Callable[[], Result]) -> Result:
-    """Call *act* in a thread. A cancellation waits for its end: the database is closed behind it, not under it."""
-    running = asyncio.ensure_future(asyncio.to_thread(act))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        await asyncio.gather(running, return_exceptions=True)
-        raise
