@@ -49,6 +49,9 @@ READ_BYTES: Final = 1 * MiB
 BATCH_OBJECTS: Final = 512
 """After so many chunks the store is asked to make them durable, while the next are already on their way."""
 
+COMMITS_BEHIND: Final = 4
+"""So many batches may wait to be made durable: what a run that is killed then has to send again is bounded."""
+
 INDEXED_CHUNKS: Final = 1 << 16
 """The latest chunks of a run among which repeats are found: 8 GiB of disk in some 16 MiB of memory."""
 
@@ -602,6 +605,8 @@ class _Batches:
 
     def _seal(self) -> None:
         if self._open is not None:
+            if len(self._commits) >= COMMITS_BEHIND:
+                self._commits[-COMMITS_BEHIND].result()
             self._commits.append(self._committer.submit(self._open.commit))
             self._open = None
 
