@@ -1,19 +1,21 @@
 """The contract that every store passes: memory, a local folder, and S3 over HTTP."""
 
 import os
-import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+from archived import CHUNK, Volume, noise, restored
+from moody_s3 import LISTING, MoodyS3, moody_s3
 
 from onecut.errors import Misconfigured
 from onecut.repository import remote
 from onecut.repository.address import open_store
+from onecut.repository.delete import delete_snapshot
 from onecut.repository.errors import NoSuchObject, ObjectExists, StoreThrottled, StoreUnavailable
+from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
-from onecut.repository.store import ObjectStore, PutMode
+from onecut.repository.store import LIST_PAGE, ObjectStore, PutMode
 from onecut.units import MiB
 
 
@@ -150,60 +152,74 @@ class TestLocal:
 
 
 @pytest.fixture
-def moody() -> Iterator[tuple[str, list[int]]]:
+def moody(s3_endpoint: str) -> Iterator[MoodyS3]:
     """An S3 endpoint that answers with the statuses it is given, then with success."""
-    statuses: list[int] = []
+    with moody_s3(s3_endpoint) as moods:
+        yield moods
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(statuses.pop(0) if statuses else 200)
-            self.send_header("ETag", '"1"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
+@pytest.fixture
+def moody_address(moody: MoodyS3, s3_address: str, s3_endpoint: str) -> str:
+    """The address of an empty bucket there."""
+    return s3_address.replace(s3_endpoint, moody.endpoint)
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}&region=r", statuses
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+
+IMPATIENT = Backoff(first_s=0.01, longest_s=0.02)
 
 
 class TestMoods:
-    @pytest.fixture(autouse=True)
-    def credentials(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-
     @pytest.mark.parametrize("status", [429, 500, 503])
-    def test_a_moody_store_is_asked_again(self, moody: tuple[str, list[int]], status: int) -> None:
+    def test_a_moody_store_is_asked_again(self, moody: MoodyS3, moody_address: str, status: int) -> None:
         """Throttling and server errors are waited out."""
-        address, statuses = moody
-        statuses.extend([status] * 3)
+        moody.statuses = [status] * 3
 
-        open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02)).put("x", b"x")
+        open_store(moody_address, backoff=IMPATIENT).put("x", b"x")
 
-        assert statuses == []
+        assert moody.statuses == []
+
+    def test_an_error_ends_no_listing(self, moody: MoodyS3, moody_address: str) -> None:
+        """Whichever page of a listing fails at first, all objects are listed, each once."""
+        store = open_store(moody_address, backoff=IMPATIENT)
+        names = [f"many/{number:04}" for number in range(2 * LIST_PAGE + 5)]
+        with store.batch() as batch:
+            for name in names:
+                batch.put(name, [b"x"])
+            batch.commit()
+        moody.concerned = LISTING
+
+        for page in range(3):
+            moody.statuses = [200] * page + [500, 503]
+            assert [info.path for info in store.list("many")] == names
+            assert moody.statuses == []
+
+    @pytest.mark.parametrize("listing", [1, 2, 3])
+    def test_a_deletion_beside_a_moody_store_leaves_the_neighbours_whole(
+        self, moody: MoodyS3, moody_address: str, listing: int
+    ) -> None:
+        """The listings of the snapshot, of the leases and of the neighbours may fail: no living chunk is deleted."""
+        repository = Repository.create(open_store(moody_address, backoff=IMPATIENT), chunk_bytes=CHUNK)
+        volume = Volume(repository, bytearray(noise(1, 4 * CHUNK)))
+        volume.snapshot()
+        volume.write(CHUNK, noise(2, CHUNK))
+        latest = volume.snapshot()
+        moody.concerned, moody.statuses = LISTING, [200] * (listing - 1) + [503]
+
+        delete_snapshot(repository, volume.chain, "snap0")
+
+        assert moody.statuses == []
+        assert restored(repository, latest) == bytes(volume.data)
 
     @pytest.mark.parametrize(
         ("status", "error"), [(429, StoreThrottled), (503, StoreThrottled), (500, StoreUnavailable)]
     )
     def test_patience_ends_with_the_right_error(
-        self, moody: tuple[str, list[int]], status: int, error: type[Exception]
+        self, moody: MoodyS3, moody_address: str, status: int, error: type[Exception]
     ) -> None:
         """When the pauses are used up, the caller learns whether to come back later or slower."""
-        address, statuses = moody
-        statuses.extend([status] * 1000)
+        moody.statuses = [status] * 1000
 
         with pytest.raises(error):
-            open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
+            open_store(moody_address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
 
     @pytest.mark.parametrize("took", ["507.8µs", "429ms", "503.1ms"])
     def test_a_duration_is_not_taken_for_a_status(self, took: str) -> None:
