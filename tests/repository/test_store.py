@@ -3,16 +3,18 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
 from archived import CHUNK, Volume, noise, restored
 from moody_s3 import LISTING, MoodyS3, moody_s3
+from mounts import read_only
 
 from onecut.errors import Misconfigured
 from onecut.repository import remote
 from onecut.repository.address import open_store
 from onecut.repository.delete import delete_snapshot
-from onecut.repository.errors import NoSuchObject, ObjectExists, StoreThrottled, StoreUnavailable
+from onecut.repository.errors import NoSuchObject, ObjectExists, StoreDenied, StoreThrottled, StoreUnavailable
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.store import LIST_PAGE, ObjectStore, PutMode
@@ -125,7 +127,7 @@ class TestLocal:
         assert [files for _, _, files in os.walk(tmp_path) if files] == []
 
     def test_staged_files_of_a_dead_process_go(self, tmp_path: os.PathLike[str]) -> None:
-        """What a killed process had staged is deleted when the folder is opened next; a living one's is not."""
+        """What a killed process had staged is deleted when the folder is written to next; a living one's is not."""
         living = open_store(os.fspath(tmp_path))
         batch = living.batch().__enter__()
         batch.put("alive", [b"x"])
@@ -134,21 +136,73 @@ class TestLocal:
         with open(os.path.join(dead, "1"), "wb"):  # noqa: PTH118, PTH123 - see above
             pass
 
-        open_store(os.fspath(tmp_path))
+        open_store(os.fspath(tmp_path)).put("other", b"x")
         batch.commit()
 
         assert living.get("alive") == b"x"
         assert not os.path.exists(dead)  # noqa: PTH110 - see above
 
-    def test_an_unmounted_folder_is_unavailable_for_writing(self, tmp_path: os.PathLike[str]) -> None:
-        """A store whose folder has gone is not made anew, somewhere below the mount point."""
-        path = os.path.join(tmp_path, "mounted")  # noqa: PTH118 - a path as the store sees it
-        store = open_store(path)
-        os.rename(path, path + ".away")  # noqa: PTH104 - see above
+    @pytest.mark.parametrize("mount_point", [False, True])
+    @pytest.mark.parametrize("act", ["put", "batch", "get", "get_range", "head", "list", "delete"])
+    def test_a_folder_that_is_away_is_unavailable(self, tmp_path: Path, act: str, *, mount_point: bool) -> None:
+        """Nobody tells what an absent folder holds, and nothing is written in its place; then all is as before."""
+        folder, away = tmp_path / "store", tmp_path / "away"
+        store = open_store(str(folder))
+        store.put("a/b", b"old")
+        folder.rename(away)
+        if mount_point:
+            folder.mkdir()
 
-        with pytest.raises((NoSuchObject, StoreUnavailable)):
-            store.put("x", b"x")
-        assert not os.path.exists(path)  # noqa: PTH110 - see above
+        with pytest.raises(StoreUnavailable):
+            _do(store, act)
+
+        assert [each.name for each in tmp_path.rglob("*") if away not in [each, *each.parents]] == (
+            ["store"] if mount_point else []
+        )
+        if mount_point:
+            folder.rmdir()
+        away.rename(folder)
+        assert store.get("a/b") == b"old"
+        store.put("a/b", b"new")
+        assert [info.path for info in store.list("")] == ["a/b"]
+
+    def test_a_read_only_folder_can_be_read(self, tmp_path: Path) -> None:
+        """A store on a disk that is mounted read-only lists and reads, and refuses to write."""
+        open_store(str(tmp_path)).put("a/b", b"x")
+        with read_only(tmp_path):
+            store = open_store(str(tmp_path))
+
+            assert [(info.path, info.size_bytes) for info in store.list("")] == [("a/b", 1)]
+            assert store.get("a/b") == b"x"
+            with pytest.raises(StoreDenied):
+                store.put("a/c", b"x")
+
+    def test_opening_makes_nothing(self, tmp_path: Path) -> None:
+        """A folder that is not there is not made by looking into it."""
+        store = open_store(str(tmp_path / "nothing"))
+
+        assert list(store.list("")) == []
+        assert list(tmp_path.iterdir()) == []
+
+
+def _do(store: ObjectStore, act: str) -> None:
+    match act:
+        case "put":
+            store.put("a/c", b"x")
+        case "batch":
+            with store.batch() as batch:
+                batch.put("a/c", [b"x"])
+                batch.commit()
+        case "get":
+            store.get("a/b")
+        case "get_range":
+            store.get_range("a/b", 0, 1)
+        case "head":
+            store.head("a/b")
+        case "list":
+            list(store.list("a"))
+        case "delete":
+            store.delete(["a/b"])
 
 
 @pytest.fixture

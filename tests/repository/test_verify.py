@@ -1,12 +1,14 @@
 """Damage is found by name, and a repository alone on a disk tells everything."""
 
 import json
+import shutil
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from archived import CHUNK, START, Volume, noise
 from click.testing import CliRunner
+from mounts import read_only
 
 from onecut.cli.repository import repository as commands
 from onecut.repository.delete import delete_snapshot
@@ -131,6 +133,35 @@ class TestDamage:
 
         with pytest.raises(StoreUnavailable):
             Image(volume.repository, manifest).readinto(memoryview(bytearray(1)), 0)
+        with pytest.raises(StoreUnavailable):
+            verify(volume.repository)
+
+    @pytest.mark.parametrize("mount_point", [False, True])
+    def test_what_is_away_is_not_taken_for_deleted(self, volume: Volume, folder: Path, *, mount_point: bool) -> None:
+        """A deletion, an archive and a question wait for a repository that is away, and find all of it afterwards."""
+        away = folder.with_name("away")
+        folder.rename(away)
+        if mount_point:
+            folder.mkdir()
+
+        for ask in (by_id, lambda volume, snapshot_id: delete_snapshot(volume.repository, volume.chain, snapshot_id)):
+            with pytest.raises(StoreUnavailable):
+                ask(volume, "snap1")
+        with pytest.raises(StoreUnavailable):
+            volume.snapshot()
+
+        if mount_point:
+            folder.rmdir()
+        away.rename(folder)
+        assert verify(volume.repository).snapshots == 3
+
+    def test_an_emptied_store_has_no_opinion(self, volume: Volume, folder: Path) -> None:
+        """When the marker is gone too, nobody can tell that there is no such snapshot."""
+        for each in folder.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+        with pytest.raises(StoreUnavailable):
+            by_id(volume, "snap1")
 
 
 class TestGroups:
@@ -241,6 +272,17 @@ class TestCommands:
             assert target.read_bytes() == volume.kept["snap1"]
         else:
             assert target.read_bytes()[:4] == b"QFI\xfb"
+
+    def test_a_read_only_repository_tells_everything(self, volume: Volume, folder: Path, tmp_path: Path) -> None:
+        """A repository on a disk that is mounted read-only is listed, proved and exported."""
+        target = tmp_path / "disk"
+        with read_only(folder):
+            listed = json.loads(self.run("ls", "--repository", str(folder), "--json"))["snapshots"]
+            self.run("verify", "--repository", str(folder))
+            self.run("export", "--repository", str(folder), "snap1", str(target))
+
+        assert len(listed) == 3
+        assert target.read_bytes() == volume.kept["snap1"]
 
     def test_a_folder_without_repository_is_refused(self, tmp_path: Path) -> None:
         """A folder that holds no repository is not taken for an empty one."""

@@ -126,13 +126,14 @@ class Repository:
 
         Raises:
             NoSuchSnapshot: There is none of that id in the chain.
+            StoreUnavailable: The whole repository is not there.
             Damaged: It can't be read.
         """
         prefix = f"snapshots/{chain.path}/{snapshot_id}."
         for info in self.store.list(f"snapshots/{chain.path}"):
             if info.path.startswith(prefix) and (manifest := self.read_manifest(info.path)) is not None:
                 return manifest
-        raise NoSuchSnapshot(f"there is no snapshot {snapshot_id} in chain {chain.path}")
+        raise self._unless_away(NoSuchSnapshot(f"there is no snapshot {snapshot_id} in chain {chain.path}"))
 
     def find(self, snapshot_id: str) -> SnapshotManifest:
         """
@@ -146,7 +147,7 @@ class Repository:
             name = info.path.rpartition("/")[2]
             if name.partition(".")[0] == snapshot_id and (manifest := self.read_manifest(info.path)) is not None:
                 return manifest
-        raise NoSuchSnapshot(f"there is no snapshot {snapshot_id}")
+        raise self._unless_away(NoSuchSnapshot(f"there is no snapshot {snapshot_id}"))
 
     def groups(self) -> Iterator[GroupManifest]:
         """Yield the groups' manifests; raises `Damaged` at one that can't be read."""
@@ -154,17 +155,21 @@ class Repository:
             yield read_group(info.path, self.store.get(info.path), self.keys(info.path.split("/")[1]))
 
     def explain_missing(self, path: str) -> Exception:
+        """Say what it means that an object which a tree names is not there."""
+        return self._unless_away(Damaged(path, "it is missing"))
+
+    def _unless_away(self, error: Exception) -> Exception:
         """
-        Say what it means that an object which a tree names is not there.
+        Return *error*, which says that something is not there; or, when nothing is, that the store is unavailable.
 
         A folder that was unmounted, or a bucket that was emptied by mistake, has lost its marker too; then nothing is
-        known to be damaged.
+        known about what it holds.
         """
         try:
             self.store.get_range(MARKER, 0, 1)
         except NoSuchObject:
             return StoreUnavailable("the repository is not there at the moment")
-        return Damaged(path, "it is missing")
+        return error
 
 
 ABANDONED: Final = b'{"kind":"abandoned","version":1}\n'
