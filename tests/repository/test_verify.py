@@ -1,5 +1,6 @@
 """Damage is found by name, and a repository alone on a disk tells everything."""
 
+import contextlib
 import json
 import shutil
 from itertools import chain
@@ -11,10 +12,13 @@ from click.testing import CliRunner
 from mounts import read_only
 
 from onecut.cli.repository import repository as commands
+from onecut.repository.chunk import HEADER, seal, unseal
 from onecut.repository.delete import delete_snapshot
 from onecut.repository.errors import Damaged, NotARepository, StoreUnavailable
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.image import Image
+from onecut.repository.keys import digest
+from onecut.repository.lease import Lease, deletion_path, leased_snapshot, read_lease
 from onecut.repository.manifest import GroupManifest, GroupMember, SnapshotManifest
 from onecut.repository.page import LEAF_ENTRIES
 from onecut.repository.repository import Repository, chunk_path, page_path
@@ -88,6 +92,30 @@ class TestDamage:
         except Damaged:
             return
         assert bytes(buffer) == volume.kept["snap1"][7 * CHUNK : 8 * CHUNK]
+
+    def test_no_flipped_bit_takes_all_memory(self, repository: Repository) -> None:
+        """Whichever bit changes in the head of a compressed chunk, a read raises `Damaged` or is right."""
+        data = bytes(range(256)) * (CHUNK // 256)
+        key = repository.keys("project1").chunk
+        sealed = b"".join(seal(data, digest(key, data)))
+        for bit in range(8 * (HEADER.size + 18)):  # 18 bytes are the longest head of a zstd frame
+            harmed = bytearray(sealed)
+            harmed[bit // 8] ^= 1 << bit % 8
+
+            with contextlib.suppress(Damaged):
+                assert unseal("chunks/x", bytes(harmed), key, digest(key, data), CHUNK) == data
+
+    @pytest.mark.parametrize("harm", [b"", b"{", b"[]", b"{}", b'{"chain": 1}', b"\xff"])
+    def test_a_damaged_lease_or_record_is_named(self, volume: Volume, harm: bytes) -> None:
+        """A lease and a deletion's record that can't be read are damage of that object, not of the program."""
+        lease = Lease(volume.chain, "broken", "read", "snap1", None)
+        for path in (lease.path, deletion_path(volume.chain)):
+            volume.repository.store.put(path, harm)
+
+        with pytest.raises(Damaged, match=lease.path):
+            read_lease(volume.repository, lease.path)
+        with pytest.raises(Damaged, match=deletion_path(volume.chain)):
+            leased_snapshot(volume.repository, lease)
 
     def test_a_shared_chunk_damages_all_that_have_it(self, volume: Volume, folder: Path) -> None:
         """Damage to what all snapshots share is held against each of them."""
