@@ -14,7 +14,14 @@ from onecut.errors import Misconfigured
 from onecut.repository import remote
 from onecut.repository.address import open_store
 from onecut.repository.delete import delete_snapshot
-from onecut.repository.errors import NoSuchObject, ObjectExists, StoreDenied, StoreThrottled, StoreUnavailable
+from onecut.repository.errors import (
+    Damaged,
+    NoSuchObject,
+    ObjectExists,
+    StoreDenied,
+    StoreThrottled,
+    StoreUnavailable,
+)
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.store import LIST_PAGE, ObjectStore, PutMode
@@ -176,6 +183,16 @@ class TestLocal:
             assert store.get("a/b") == b"x"
             with pytest.raises(StoreDenied):
                 store.put("a/c", b"x")
+
+    def test_what_the_disk_can_not_read_is_damaged(self, tmp_path: Path) -> None:
+        """The kernel's error for bad sectors is damage, and names the object."""
+        store = open_store(str(tmp_path))
+        (tmp_path / "bad").symlink_to("/proc/self/mem")  # its first page is nowhere: reading it is EIO
+
+        with pytest.raises(Damaged, match="bad is damaged: it can't be read: Input/output error"):
+            store.get("bad")
+        with pytest.raises(Damaged, match="bad is damaged"):
+            store.get_range("bad", 0, 1)
 
     def test_opening_makes_nothing(self, tmp_path: Path) -> None:
         """A folder that is not there is not made by looking into it."""

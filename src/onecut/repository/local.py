@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from onecut.repository.errors import (
+    Damaged,
     NoSuchObject,
     ObjectExists,
     StoreDenied,
@@ -33,6 +34,9 @@ STAGING: Final = ".staging"
 
 NAMING_ATTEMPTS: Final = 100
 """More than there can be deletions in one folder at once."""
+
+UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
+"""A bad sector, and what file systems say of checksums and structures that are wrong."""
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
@@ -74,12 +78,12 @@ class LocalStore:
 
     def get(self, path: str) -> bytes:
         """Read one object; see `ObjectStore.get`."""
-        with self.acting(path):
+        with self._reading(path):
             return (self._folder / path).read_bytes()
 
     def get_range(self, path: str, offset: int, length: int) -> bytes:
         """Read a part of an object; see `ObjectStore.get_range`."""
-        with self.acting(path), (self._folder / path).open("rb", buffering=0) as file:
+        with self._reading(path), (self._folder / path).open("rb", buffering=0) as file:
             return os.pread(file.fileno(), length, offset)
 
     def head(self, path: str) -> ObjectInfo:
@@ -118,6 +122,18 @@ class LocalStore:
             except FileNotFoundError:
                 self._check_folder()
                 raise
+
+    @contextmanager
+    def _reading(self, path: str) -> Iterator[None]:
+        """Turn errors into ours as `acting` does; that the disk has lost the object's bytes is `Damaged`."""
+        with self.acting(path):
+            try:
+                yield
+            except OSError as error:
+                if error.errno not in UNREADABLE:
+                    raise
+                os.statvfs(self._folder)  # fails if the disk as a whole does, or a server: then nothing is known
+                raise Damaged(path, f"it can't be read: {error.strerror}") from error
 
     def stage(self, parts: Sequence[bytes | memoryview], *, durable: bool) -> Path:
         """Write a file that has no name in the store yet."""
