@@ -184,6 +184,28 @@ class TestLocal:
             with pytest.raises(StoreDenied):
                 store.put("a/c", b"x")
 
+    def test_a_folder_that_another_has_just_made_is_made_durable(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A put returns when all folders that lead to its name are durable, whoever made them; it asks once."""
+        store, synced = open_store(str(tmp_path)), []
+        fsync = os.fsync
+
+        def watched(fd: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+            fsync(fd)
+
+        monkeypatch.setattr(os, "fsync", watched)
+        for _ in range(2):
+            (tmp_path / "a" / "b").mkdir(parents=True)
+            store.put("a/b/first", b"x")
+            assert {tmp_path / "a" / "b", tmp_path / "a", tmp_path} <= set(synced)
+            synced.clear()
+            store.put("a/b/second", b"x")
+            assert {each for each in synced if each.is_dir()} == {tmp_path / "a" / "b"}
+            store.delete(["a/b/first", "a/b/second"])
+            synced.clear()
+
     def test_what_the_disk_can_not_read_is_damaged(self, tmp_path: Path) -> None:
         """The kernel's error for bad sectors is damage, and names the object."""
         store = open_store(str(tmp_path))

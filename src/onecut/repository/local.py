@@ -55,6 +55,8 @@ class LocalStore:
         self._folder = folder
         self._staging = folder / STAGING / uuid.uuid4().hex
         self._staging_lock: int | None = None
+        self._durable: set[Path] = set()
+        """Folders whose names are durable, and those above them."""
         self._ordinal = 0
         self._ordinal_lock = threading.Lock()
         with _mapped(str(folder)):
@@ -66,11 +68,10 @@ class LocalStore:
             temporary = self.stage([data], durable=True)
             target = self._folder / path
             try:
-                made = _named(temporary, target, os.link if mode is PutMode.CREATE else os.replace)
+                self._name(temporary, target, os.link if mode is PutMode.CREATE else os.replace)
             finally:
                 temporary.unlink(missing_ok=True)
-            for folder in [target.parent, *made]:
-                _sync_folder(folder)
+            self._sync_names(target.parent)
 
     def batch(self) -> AbstractContextManager["LocalBatch"]:
         """Begin a batch; see `ObjectStore.batch`."""
@@ -165,7 +166,7 @@ class LocalStore:
         """Make staged files durable, then give them their names in this order, then make the names durable."""
         self.sync()
         for temporary, path in staged:
-            _named(temporary, self._folder / path, os.replace)
+            self._name(temporary, self._folder / path, os.replace)
         self.sync()
 
     def sync(self) -> None:
@@ -173,6 +174,44 @@ class LocalStore:
         if _libc.syncfs(self._staging_lock) != 0:
             code = ctypes.get_errno()
             raise OSError(code, os.strerror(code))
+
+    def _name(self, temporary: Path, target: Path, name: Callable[[Path, Path], object]) -> None:
+        """
+        Give a file its name.
+
+        A folder that was empty may be removed by a deletion just as it is wanted again; then it is made once more.
+        """
+        for _ in range(NAMING_ATTEMPTS):
+            try:
+                name(temporary, target)
+            except FileNotFoundError:
+                if not temporary.exists():
+                    raise
+                with suppress(FileNotFoundError):  # a deletion has just taken one that was there
+                    self._make_folders(target.parent)
+            else:
+                return
+        raise StoreUnavailable(f"the folder of {target} disappears again and again")
+
+    def _make_folders(self, folder: Path) -> None:
+        """Make *folder* and those above it; a new one is not durable, though one that another process took was."""
+        missing = []
+        while not folder.is_dir():
+            missing.append(folder)
+            folder = folder.parent
+        for each in reversed(missing):
+            self._durable.discard(each)
+            each.mkdir(exist_ok=True)
+
+    def _sync_names(self, folder: Path) -> None:
+        """Make durable what *folder* holds, and its own name, which another may have made and not synced yet."""
+        _sync_folder(folder)
+        new = []
+        while folder != self._folder and folder not in self._durable:
+            new.append(folder)
+            folder = folder.parent
+            _sync_folder(folder)
+        self._durable.update(new)
 
     def _check_folder(self) -> None:
         """Raise unless the folder is the one that was opened: a mount point without its disk is a folder, too."""
@@ -185,6 +224,7 @@ class LocalStore:
     def _prune(self, folder: Path) -> None:
         """Remove *folder* and its parents as far as they are empty. One that is being filled just now stays."""
         while folder != self._folder:
+            self._durable.discard(folder)  # before another may make it anew
             try:
                 folder.rmdir()
             except OSError:
@@ -258,37 +298,6 @@ def _write_out(fd: int) -> None:
     so an error means nothing: the `sync` tells.
     """
     _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
-
-
-def _named(temporary: Path, target: Path, name: Callable[[Path, Path], object]) -> list[Path]:
-    """
-    Give a file its name and return the folders above whose entries have changed by it.
-
-    A folder that was empty may be removed by a deletion just as it is wanted again; then it is made once more.
-    """
-    changed: list[Path] = []
-    for _ in range(NAMING_ATTEMPTS):
-        try:
-            name(temporary, target)
-        except FileNotFoundError:
-            if not temporary.exists():
-                raise
-            with suppress(FileNotFoundError):  # a deletion has just taken one that was there
-                _make_folders(target.parent, changed)
-        else:
-            return changed
-    raise StoreUnavailable(f"the folder of {target} disappears again and again")
-
-
-def _make_folders(folder: Path, changed: list[Path]) -> None:
-    """Make *folder* and those above it, and note in *changed* whose entries have changed by it."""
-    missing = []
-    while not folder.is_dir():
-        missing.append(folder)
-        folder = folder.parent
-    for each in reversed(missing):
-        each.mkdir(exist_ok=True)
-        changed.append(each.parent)
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
