@@ -323,6 +323,13 @@ class TestMoods:
 
         assert type(remote._generic("x", text)) is StoreUnavailable
 
+    def test_a_repository_is_not_made_in_place_of_another(self, moody: MoodyS3, moody_address: str) -> None:
+        """It keeps its id, from which all keys derive, also where an endpoint does not know If-None-Match."""
+        moody.unknown_header = "if-none-match"
+        first = Repository.create(open_store(moody_address))
+
+        assert Repository.create(open_store(moody_address)).id == first.id
+
     def test_nobody_listening_is_unavailable(self) -> None:
         """A store that can't be reached is unavailable, not empty."""
         store = open_store("s3://b?endpoint=http://127.0.0.1:9&region=r", backoff=Backoff(total_s=0.05))

@@ -21,6 +21,8 @@ class MoodyS3:
         """What the next requests are answered with; 200 means that the real endpoint answers."""
         self.concerned = ""
         """Only requests that have this in their line take a status."""
+        self.unknown_header = ""
+        """A header that is ignored."""
         self.endpoint = ""
 
     def status(self, line: str) -> int:
@@ -50,12 +52,15 @@ def moody_s3(behind: str) -> Iterator[MoodyS3]:
         def real(self, body: bytes) -> tuple[int, list[tuple[str, str]], bytes]:
             connection = HTTPConnection(urlsplit(behind).netloc)
             try:
-                connection.request(self.command, self.path, body, dict(self.headers.items()))
+                headers = {
+                    name: value for name, value in self.headers.items() if name.lower() != moods.unknown_header
+                }
+                connection.request(self.command, self.path, body, headers)
                 response = connection.getresponse()
-                headers = [each for each in response.getheaders() if each[0].lower() not in HOP_BY_HOP]
+                answered = [each for each in response.getheaders() if each[0].lower() not in HOP_BY_HOP]
                 data = response.read()
-                headers.append(("Content-Length", response.getheader("Content-Length") or str(len(data))))
-                return response.status, headers, data
+                answered.append(("Content-Length", response.getheader("Content-Length") or str(len(data))))
+                return response.status, answered, data
             finally:
                 connection.close()
 

@@ -80,9 +80,14 @@ class Repository:
         """Open the repository in *store*, or make one where there is none. Several callers get the same one."""
         if not 0 < chunk_bytes <= CHUNK_LIMIT_BYTES or chunk_bytes % 512:
             raise ValueError(f"a chunk can't have {chunk_bytes} bytes")
-        marker = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "chunk_bytes": chunk_bytes}
-        with contextlib.suppress(ObjectExists):
-            store.put(MARKER, json.dumps(marker).encode(), PutMode.CREATE)
+        try:
+            store.head(MARKER)
+        except (
+            NoSuchObject
+        ):  # asked first: an endpoint that knows no If-None-Match would replace the id, and so all keys
+            marker = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "chunk_bytes": chunk_bytes}
+            with contextlib.suppress(ObjectExists):
+                store.put(MARKER, json.dumps(marker).encode(), PutMode.CREATE)
         return cls.open(store)
 
     def reader(self, project_id: str) -> "Reader":
