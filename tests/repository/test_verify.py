@@ -2,7 +2,9 @@
 
 import contextlib
 import json
+import os
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
@@ -288,6 +290,51 @@ class TestCommands:
 
         assert report["damaged"] == ["snap1"]
         assert "snap1" in self.run("verify", "--repository", str(folder), status=1)
+
+    def test_it_lists_beside_a_damaged_manifest(self, volume: Volume, folder: Path) -> None:
+        """What can't be read has a row that says so, the others are listed as ever, and the status is 1."""
+        path = by_id(volume, "snap1").path
+        flip(folder / path)
+
+        listed = json.loads(self.run("ls", "--repository", str(folder), "--json", status=1))
+        rows = self.run("ls", "--repository", str(folder), status=1).splitlines()
+
+        assert [each["snapshot_id"] for each in listed["snapshots"]] == ["snap0", "snap2"]
+        assert [each["path"] for each in listed["damaged"]] == [path]
+        assert [row.split()[0] for row in rows if "damaged" in row] == ["snap1"]
+
+    def test_it_verifies_one_group_beside_damage(self, volume: Volume, folder: Path) -> None:
+        """Only what was asked for is told: neither another group's damage nor that of other snapshots."""
+        for group_id, snapshot_id in (("one", "snap1"), ("other", "snap2")):
+            bound = by_id(volume, snapshot_id)
+            member = GroupMember(volume.chain.volume_id, "chain1", snapshot_id, bound.root, bound.size_bytes, 1.0)
+            group = GroupManifest("project1", group_id, "n", "cut", START.isoformat(), 1.0, 1.0, "crash", (member,))
+            put_group(volume.repository, group)
+        flip(folder / "groups/project1/other.json")
+        flip(folder / by_id(volume, "snap0").path)
+
+        self.run("verify", "--repository", str(folder), "--group", "one")
+        self.run("verify", "--repository", str(folder), "--snapshot", "snap2")
+        flip(folder / own_chunk(by_id(volume, "snap1")))
+
+        assert "snap1" in self.run("verify", "--repository", str(folder), "--group", "one", status=1)
+
+    def test_a_snapshot_that_goes_meanwhile_is_not_damaged(self, volume: Volume, folder: Path) -> None:
+        """Without a lease a reader may find chunks gone; when their manifest is gone too, somebody deleted them."""
+        path = folder / own_chunk(by_id(volume, "snap1"))
+        path.unlink()
+        os.mkfifo(path)  # whoever reads it waits
+
+        def delete_meanwhile() -> None:
+            with path.open("wb"):
+                delete_snapshot(volume.repository, volume.chain, "snap1")
+
+        with ThreadPoolExecutor() as pool:
+            deletion = pool.submit(delete_meanwhile)
+            report = json.loads(self.run("verify", "--repository", str(folder), "--json"))
+            deletion.result()
+
+        assert (report["snapshots"], report["findings"]) == (3, [])
 
     @pytest.mark.parametrize("form", ["raw", "qcow2"])
     def test_it_exports(self, volume: Volume, folder: Path, tmp_path: Path, form: str) -> None:

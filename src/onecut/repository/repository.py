@@ -110,10 +110,25 @@ class Repository:
         Raises:
             Damaged: One of them can't be read.
         """
+        found, damages = self.manifests_and_damages(chain)
+        if damages:
+            raise damages[0]
+        return found
+
+    def manifests_and_damages(self, chain: Chain) -> tuple[list[SnapshotManifest], list[Damaged]]:
+        """Return what `manifests` does, and apart from it what can't be read."""
         paths = [info.path for info in self.store.list(f"snapshots/{chain.path}")]
         with ThreadPoolExecutor(8) as pool:
-            found = pool.map(self.read_manifest, paths)
-            return sorted(filter(None, found), key=lambda manifest: (manifest.cut_at, manifest.snapshot_id))
+            read = list(pool.map(self._manifest_or_damage, paths))
+        found = [each for each in read if isinstance(each, SnapshotManifest)]
+        damages = [each for each in read if isinstance(each, Damaged)]
+        return sorted(found, key=lambda manifest: (manifest.cut_at, manifest.snapshot_id)), damages
+
+    def _manifest_or_damage(self, path: str) -> SnapshotManifest | Damaged | None:
+        try:
+            return self.read_manifest(path)
+        except Damaged as damage:
+            return damage
 
     def read_manifest(self, path: str) -> SnapshotManifest | None:
         """Return the manifest at *path*; None when it is gone, or marks a run that was given up."""
@@ -154,10 +169,11 @@ class Repository:
                 return manifest
         raise self._unless_away(NoSuchSnapshot(f"there is no snapshot {snapshot_id}"))
 
-    def groups(self) -> Iterator[GroupManifest]:
-        """Yield the groups' manifests; raises `Damaged` at one that can't be read."""
+    def groups(self, group_id: str | None = None) -> Iterator[GroupManifest]:
+        """Yield the groups' manifests, or that of one; raises `Damaged` if it can't be read."""
         for info in self.store.list("groups"):
-            yield read_group(info.path, self.store.get(info.path), self.keys(info.path.split("/")[1]))
+            if group_id is None or info.path.endswith(f"/{group_id}.json"):
+                yield read_group(info.path, self.store.get(info.path), self.keys(info.path.split("/")[1]))
 
     def explain_missing(self, path: str) -> Exception:
         """Say what it means that an object which a tree names is not there."""
