@@ -6,14 +6,13 @@ Nothing in this module decides what may be written or deleted when; `archive`, `
 
 import contextlib
 import json
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
 
+from onecut.repository.cache import Cache
 from onecut.repository.chunk import unseal
 from onecut.repository.errors import (
     Damaged,
@@ -40,7 +39,16 @@ CHUNK_LIMIT_BYTES: Final = 16 * MiB
 """Longest chunk a repository may have: a few of them are in memory at once."""
 
 CACHED_PAGES: Final = 512
-"""Pages kept in memory, at most some 30 KiB each."""
+"""Pages that a reader keeps in memory, at most some 30 KiB each."""
+
+IMAGE_PAGES: Final = 1024
+"""Pages that all images keep in memory: 30 MiB, for any number of them."""
+
+IMAGE_CHUNK_BYTES: Final = 64 * MiB
+"""Chunks that all images keep in memory: clients read in smaller pieces than a chunk, and in some order."""
+
+Place = tuple[bytes, int]
+"""An object's run and ordinal."""
 
 OBJECTS_PER_FOLDER: Final = 1024
 """Objects of a run to one folder, so that no folder of a local store becomes slow."""
@@ -53,6 +61,8 @@ class Repository:
         self.store = store
         self.id = repository_id
         self.chunk_bytes = chunk_bytes
+        self.image_pages: Cache[Place, Page] = Cache(IMAGE_PAGES)
+        self.image_chunks: Cache[Place, bytes] = Cache(IMAGE_CHUNK_BYTES // chunk_bytes)
         self.keys = lru_cache(maxsize=None)(lambda project_id: ProjectKeys.derive(repository_id, project_id))
 
     @classmethod
@@ -90,9 +100,9 @@ class Repository:
                 store.put(MARKER, json.dumps(marker).encode(), PutMode.CREATE)
         return cls.open(store)
 
-    def reader(self, project_id: str) -> "Reader":
-        """Return a reader of a project's pages and chunks."""
-        return Reader(self, self.keys(project_id))
+    def reader(self, project_id: str, pages: Cache[Place, Page] | None = None) -> "Reader":
+        """Return a reader of a project's pages and chunks, with a cache of its own unless *pages* is one."""
+        return Reader(self, self.keys(project_id), Cache(CACHED_PAGES) if pages is None else pages)
 
     def chains(self, project_id: str | None = None) -> Iterator[Chain]:
         """Yield the chains that have snapshots."""
@@ -200,10 +210,8 @@ ABANDONED: Final = b'{"kind":"abandoned","version":1}\n'
 class Reader:
     """Reads one project's pages and chunks, each verified."""
 
-    def __init__(self, repository: Repository, keys: ProjectKeys) -> None:
-        self._repository, self._keys = repository, keys
-        self._pages: OrderedDict[tuple[bytes, int], Page] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, repository: Repository, keys: ProjectKeys, pages: Cache[Place, Page]) -> None:
+        self._repository, self._keys, self._pages = repository, keys, pages
 
     def page(self, ref: Ref) -> Page:
         """
@@ -212,11 +220,9 @@ class Reader:
         Raises:
             Damaged: It is missing or not what it was.
         """
-        with self._lock:
-            page = self._pages.get(ref.place)
-            if page is not None:
-                self._pages.move_to_end(ref.place)
-                return page
+        page = self._pages.get(ref.place)
+        if page is not None:
+            return page
         path = page_path(ref.run, ref.ordinal)
         page = decode(path, self.fetch(path), self._keys.page, ref.digest)
         self.remember(ref, page)
@@ -228,10 +234,7 @@ class Reader:
 
     def remember(self, ref: Ref, page: Page) -> None:
         """Keep a page that is known to be right."""
-        with self._lock:
-            self._pages[ref.place] = page
-            while len(self._pages) > CACHED_PAGES:
-                self._pages.popitem(last=False)
+        self._pages.put(ref.place, page)
 
     def chunk(self, entry: Entry) -> bytes:
         """
