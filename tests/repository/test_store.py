@@ -1,6 +1,7 @@
 """The contract that every store passes: memory, a local folder, and S3 over HTTP."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -172,6 +173,18 @@ class TestLocal:
         assert store.get("a/b") == b"old"
         store.put("a/b", b"new")
         assert [info.path for info in store.list("")] == ["a/b"]
+
+    def test_a_disk_may_come_back_as_another_device(self, tmp_path: Path) -> None:
+        """The same files in a folder with another number are the same store."""
+        folder, away = tmp_path / "store", tmp_path / "away"
+        store = open_store(str(folder))
+        store.put("a/b", b"x")
+        folder.rename(away)
+        shutil.copytree(away, folder)
+
+        assert [info.path for info in store.list("")] == ["a/b"]
+        with pytest.raises(NoSuchObject):
+            store.get("a/c")
 
     def test_a_read_only_folder_can_be_read(self, tmp_path: Path) -> None:
         """A store on a disk that is mounted read-only lists and reads, and refuses to write."""

@@ -171,9 +171,13 @@ class LocalStore:
 
     def sync(self) -> None:
         """Flush the file system that was written to (syncfs(2)): all files of a batch in one go."""
-        if _libc.syncfs(self._staging_lock) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code))
+        fd = os.open(self._staging, os.O_RDONLY | os.O_DIRECTORY)  # not there unless the folder is ours
+        try:
+            if _libc.syncfs(fd) != 0:
+                code = ctypes.get_errno()
+                raise OSError(code, os.strerror(code))
+        finally:
+            os.close(fd)
 
     def _name(self, temporary: Path, target: Path, name: Callable[[Path, Path], object]) -> None:
         """
@@ -214,12 +218,18 @@ class LocalStore:
         self._durable.update(new)
 
     def _check_folder(self) -> None:
-        """Raise unless the folder is the one that was opened: a mount point without its disk is a folder, too."""
+        """
+        Raise unless the folder is the one that was opened: a mount point without its disk is a folder, too.
+
+        A disk that comes back as another device is known by our staging folder.
+        """
         found = _identity(self._folder)
-        if self._opened is None:  # it was not there then, so it was made since
-            self._opened = found
-        elif found != self._opened:
+        if found == self._opened:
+            return
+        if self._opened is not None and not self._staging.is_dir():
             raise StoreUnavailable(f"the folder {self._folder} is not the one that was opened; is its disk mounted?")
+        self._opened = found
+        self._durable.clear()
 
     def _prune(self, folder: Path) -> None:
         """Remove *folder* and its parents as far as they are empty. One that is being filled just now stays."""
