@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from archived import CHUNK, Volume, noise, restored
 from moody_s3 import LISTING, MoodyS3, moody_s3
-from mounts import read_only
+from mounts import read_only, served
 
 from onecut.errors import Misconfigured
 from onecut.repository import remote
@@ -196,6 +196,18 @@ class TestLocal:
             assert store.get("a/b") == b"x"
             with pytest.raises(StoreDenied):
                 store.put("a/c", b"x")
+
+    def test_a_file_server_that_died_is_unavailable(self, tmp_path: Path) -> None:
+        """The kernel's error for a file system without a server is no damage: it is waited for."""
+        with served(tmp_path) as server:
+            store = open_store(str(tmp_path))
+            assert store.get_range("nbd", 0, 1) == b"\0"
+            server.kill()
+            server.wait()
+
+            for act in (lambda: store.get("nbd"), lambda: store.head("nbd"), lambda: list(store.list(""))):
+                with pytest.raises(StoreUnavailable, match="not connected"):
+                    act()
 
     def test_a_folder_that_another_has_just_made_is_made_durable(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
