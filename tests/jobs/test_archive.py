@@ -19,7 +19,7 @@ from onecut.errors import EngineDown, EngineError
 from onecut.nbd.errors import ConnectionLost
 from onecut.repository.errors import StoreUnavailable
 from onecut.repository.image import Image
-from onecut.repository.repository import chunk_path, page_path
+from onecut.repository.repository import Repository, chunk_path, page_path
 from onecut.repository.retry import Backoff
 from onecut.repository.verify import prove_group
 from onecut.service import groups, snapshots, volumes
@@ -57,9 +57,10 @@ def archive_of(shop: Workshop, snapshot_id: str) -> Archive:
 
 
 def archived(shop: Workshop, snapshot_id: str, length: int = 6) -> bytes:
-    """Read a snapshot's beginning from the repository."""
+    """Read a snapshot's beginning from the repository, past what is cached."""
     data = bytearray(length)
-    Image(shop.repository, shop.repository.find(snapshot_id)).readinto(memoryview(data), 0)
+    opened = Repository.open(shop.repository.store)
+    Image(opened, opened.find(snapshot_id)).readinto(memoryview(data), 0)
     return bytes(data)
 
 

@@ -20,6 +20,7 @@ from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.repository.collector import execute, plan_collection
 from onecut.repository.errors import StoreUnavailable
 from onecut.repository.image import Image
+from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.verify import verify
 from onecut.service import groups, snapshots
@@ -101,9 +102,10 @@ def die(shop: Workshop, at: int, *, after: bool) -> bool:
 
 
 def content(shop: Workshop, snapshot_id: str, length: int) -> bytes:
-    """Read a snapshot's beginning from the repository."""
+    """Read a snapshot's beginning from the repository, past what is cached."""
     data = bytearray(length)
-    Image(shop.repository, shop.repository.find(snapshot_id)).readinto(memoryview(data), 0)
+    opened = Repository.open(shop.repository.store)
+    Image(opened, opened.find(snapshot_id)).readinto(memoryview(data), 0)
     return bytes(data)
 
 

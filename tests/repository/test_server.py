@@ -2,6 +2,7 @@
 
 import json
 import os
+import resource
 import socket
 import subprocess
 import tempfile
@@ -16,6 +17,7 @@ from archived import CHUNK, START, Volume, noise, restored
 from onecut.nbd import wire
 from onecut.nbd.client import BASE_ALLOCATION, NbdClient
 from onecut.nbd.errors import ConnectionLost, RequestError
+from onecut.nbd.server import Server
 from onecut.repository.archive import Request, archive
 from onecut.repository.export import export_qcow2, export_raw
 from onecut.repository.extents import Extent, Kind
@@ -48,6 +50,18 @@ def server() -> Iterator[ImageServer]:
 
 def run(*command: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True, timeout=30).stdout
+
+
+def _connected(path: Path) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(str(path))
+    return client
+
+
+def _greeted(client: socket.socket) -> bool:
+    """Whether the server says hello; else it has hung up."""
+    return client.recv(8) == b"NBDMAGIC"
 
 
 class TestClients:
@@ -113,6 +127,42 @@ class TestClients:
             run("nbdcopy", uri, str(tmp_path / "copy"))
 
         assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
+
+    def test_a_client_too_many_is_sent_away(self, tmp_path: Path) -> None:
+        """It does not wait for a greeting; the others are served, and so is the next once one of them has left."""
+        path = tmp_path / "s"
+        with Server(path, lambda _: None, connections=2), _connected(path) as first:
+            with _connected(path) as second:
+                assert _greeted(first)
+                assert _greeted(second)
+                with _connected(path) as third:
+                    assert not _greeted(third)
+
+            deadline = time.monotonic() + 10
+            while True:
+                with _connected(path) as fourth:
+                    if _greeted(fourth):
+                        break
+                assert time.monotonic() < deadline
+
+    def test_a_server_without_free_files_goes_on_later(self, tmp_path: Path) -> None:
+        """A client waits while the process may open no file, and is served then."""
+        path = tmp_path / "s"
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlucky = socket.socket(socket.AF_UNIX), socket.socket(socket.AF_UNIX)
+        with Server(path, lambda _: None), unlucky[0] as other, unlucky[1] as client:
+            client.settimeout(0.3)
+            resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+            try:
+                other.connect(str(path))  # takes the file that the kernel has kept since before
+                client.connect(str(path))
+                with pytest.raises(TimeoutError):
+                    client.recv(1)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            client.settimeout(10)
+
+            assert _greeted(client)
 
     def test_writes_are_refused(self, server: ImageServer, volume: Volume) -> None:
         """Nobody writes to an archived disk."""

@@ -1,19 +1,31 @@
 """The contract that every store passes: memory, a local folder, and S3 over HTTP."""
 
 import os
-import threading
+import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 
 import pytest
+from archived import CHUNK, Volume, noise, restored
+from moody_s3 import LISTING, MoodyS3, moody_s3
+from mounts import read_only, served
 
 from onecut.errors import Misconfigured
 from onecut.repository import remote
 from onecut.repository.address import open_store
-from onecut.repository.errors import NoSuchObject, ObjectExists, StoreThrottled, StoreUnavailable
+from onecut.repository.delete import delete_snapshot
+from onecut.repository.errors import (
+    Damaged,
+    NoSuchObject,
+    ObjectExists,
+    StoreDenied,
+    StoreThrottled,
+    StoreUnavailable,
+)
+from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
-from onecut.repository.store import ObjectStore, PutMode
+from onecut.repository.store import LIST_PAGE, ObjectStore, PutMode
 from onecut.units import MiB
 
 
@@ -123,7 +135,7 @@ class TestLocal:
         assert [files for _, _, files in os.walk(tmp_path) if files] == []
 
     def test_staged_files_of_a_dead_process_go(self, tmp_path: os.PathLike[str]) -> None:
-        """What a killed process had staged is deleted when the folder is opened next; a living one's is not."""
+        """What a killed process had staged is deleted when the folder is written to next; a living one's is not."""
         living = open_store(os.fspath(tmp_path))
         batch = living.batch().__enter__()
         batch.put("alive", [b"x"])
@@ -132,78 +144,200 @@ class TestLocal:
         with open(os.path.join(dead, "1"), "wb"):  # noqa: PTH118, PTH123 - see above
             pass
 
-        open_store(os.fspath(tmp_path))
+        open_store(os.fspath(tmp_path)).put("other", b"x")
         batch.commit()
 
         assert living.get("alive") == b"x"
         assert not os.path.exists(dead)  # noqa: PTH110 - see above
 
-    def test_an_unmounted_folder_is_unavailable_for_writing(self, tmp_path: os.PathLike[str]) -> None:
-        """A store whose folder has gone is not made anew, somewhere below the mount point."""
-        path = os.path.join(tmp_path, "mounted")  # noqa: PTH118 - a path as the store sees it
-        store = open_store(path)
-        os.rename(path, path + ".away")  # noqa: PTH104 - see above
+    @pytest.mark.parametrize("mount_point", [False, True])
+    @pytest.mark.parametrize("act", ["put", "batch", "get", "get_range", "head", "list", "delete"])
+    def test_a_folder_that_is_away_is_unavailable(self, tmp_path: Path, act: str, *, mount_point: bool) -> None:
+        """Nobody tells what an absent folder holds, and nothing is written in its place; then all is as before."""
+        folder, away = tmp_path / "store", tmp_path / "away"
+        store = open_store(str(folder))
+        store.put("a/b", b"old")
+        folder.rename(away)
+        if mount_point:
+            folder.mkdir()
 
-        with pytest.raises((NoSuchObject, StoreUnavailable)):
-            store.put("x", b"x")
-        assert not os.path.exists(path)  # noqa: PTH110 - see above
+        with pytest.raises(StoreUnavailable):
+            _do(store, act)
+
+        assert [each.name for each in tmp_path.rglob("*") if away not in [each, *each.parents]] == (
+            ["store"] if mount_point else []
+        )
+        if mount_point:
+            folder.rmdir()
+        away.rename(folder)
+        assert store.get("a/b") == b"old"
+        store.put("a/b", b"new")
+        assert [info.path for info in store.list("")] == ["a/b"]
+
+    def test_a_disk_may_come_back_as_another_device(self, tmp_path: Path) -> None:
+        """The same files in a folder with another number are the same store."""
+        folder, away = tmp_path / "store", tmp_path / "away"
+        store = open_store(str(folder))
+        store.put("a/b", b"x")
+        folder.rename(away)
+        shutil.copytree(away, folder)
+
+        assert [info.path for info in store.list("")] == ["a/b"]
+        with pytest.raises(NoSuchObject):
+            store.get("a/c")
+
+    def test_a_read_only_folder_can_be_read(self, tmp_path: Path) -> None:
+        """A store on a disk that is mounted read-only lists and reads, and refuses to write."""
+        open_store(str(tmp_path)).put("a/b", b"x")
+        with read_only(tmp_path):
+            store = open_store(str(tmp_path))
+
+            assert [(info.path, info.size_bytes) for info in store.list("")] == [("a/b", 1)]
+            assert store.get("a/b") == b"x"
+            with pytest.raises(StoreDenied):
+                store.put("a/c", b"x")
+
+    def test_a_file_server_that_died_is_unavailable(self, tmp_path: Path) -> None:
+        """The kernel's error for a file system without a server is no damage: it is waited for."""
+        with served(tmp_path) as server:
+            store = open_store(str(tmp_path))
+            assert store.get_range("nbd", 0, 1) == b"\0"
+            server.kill()
+            server.wait()
+
+            for act in (lambda: store.get("nbd"), lambda: store.head("nbd"), lambda: list(store.list(""))):
+                with pytest.raises(StoreUnavailable, match="not connected"):
+                    act()
+
+    def test_a_folder_that_another_has_just_made_is_made_durable(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A put returns when all folders that lead to its name are durable, whoever made them; it asks once."""
+        store, synced = open_store(str(tmp_path)), []
+        fsync = os.fsync
+
+        def watched(fd: int) -> None:
+            synced.append(Path(f"/proc/self/fd/{fd}").readlink())
+            fsync(fd)
+
+        monkeypatch.setattr(os, "fsync", watched)
+        for _ in range(2):
+            (tmp_path / "a" / "b").mkdir(parents=True)
+            store.put("a/b/first", b"x")
+            assert {tmp_path / "a" / "b", tmp_path / "a", tmp_path} <= set(synced)
+            synced.clear()
+            store.put("a/b/second", b"x")
+            assert {each for each in synced if each.is_dir()} == {tmp_path / "a" / "b"}
+            store.delete(["a/b/first", "a/b/second"])
+            synced.clear()
+
+    def test_what_the_disk_can_not_read_is_damaged(self, tmp_path: Path) -> None:
+        """The kernel's error for bad sectors is damage, and names the object."""
+        store = open_store(str(tmp_path))
+        (tmp_path / "bad").symlink_to("/proc/self/mem")  # its first page is nowhere: reading it is EIO
+
+        with pytest.raises(Damaged, match="bad is damaged: it can't be read: Input/output error"):
+            store.get("bad")
+        with pytest.raises(Damaged, match="bad is damaged"):
+            store.get_range("bad", 0, 1)
+
+    def test_opening_makes_nothing(self, tmp_path: Path) -> None:
+        """A folder that is not there is not made by looking into it."""
+        store = open_store(str(tmp_path / "nothing"))
+
+        assert list(store.list("")) == []
+        assert list(tmp_path.iterdir()) == []
+
+
+def _do(store: ObjectStore, act: str) -> None:
+    match act:
+        case "put":
+            store.put("a/c", b"x")
+        case "batch":
+            with store.batch() as batch:
+                batch.put("a/c", [b"x"])
+                batch.commit()
+        case "get":
+            store.get("a/b")
+        case "get_range":
+            store.get_range("a/b", 0, 1)
+        case "head":
+            store.head("a/b")
+        case "list":
+            list(store.list("a"))
+        case "delete":
+            store.delete(["a/b"])
 
 
 @pytest.fixture
-def moody() -> Iterator[tuple[str, list[int]]]:
+def moody(s3_endpoint: str) -> Iterator[MoodyS3]:
     """An S3 endpoint that answers with the statuses it is given, then with success."""
-    statuses: list[int] = []
+    with moody_s3(s3_endpoint) as moods:
+        yield moods
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_PUT(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            self.send_response(statuses.pop(0) if statuses else 200)
-            self.send_header("ETag", '"1"')
-            self.send_header("Content-Length", "0")
-            self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
+@pytest.fixture
+def moody_address(moody: MoodyS3, s3_address: str, s3_endpoint: str) -> str:
+    """The address of an empty bucket there."""
+    return s3_address.replace(s3_endpoint, moody.endpoint)
 
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"s3://bucket?endpoint=http://127.0.0.1:{server.server_port}&region=r", statuses
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+
+IMPATIENT = Backoff(first_s=0.01, longest_s=0.02)
 
 
 class TestMoods:
-    @pytest.fixture(autouse=True)
-    def credentials(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
-
     @pytest.mark.parametrize("status", [429, 500, 503])
-    def test_a_moody_store_is_asked_again(self, moody: tuple[str, list[int]], status: int) -> None:
+    def test_a_moody_store_is_asked_again(self, moody: MoodyS3, moody_address: str, status: int) -> None:
         """Throttling and server errors are waited out."""
-        address, statuses = moody
-        statuses.extend([status] * 3)
+        moody.statuses = [status] * 3
 
-        open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02)).put("x", b"x")
+        open_store(moody_address, backoff=IMPATIENT).put("x", b"x")
 
-        assert statuses == []
+        assert moody.statuses == []
+
+    def test_an_error_ends_no_listing(self, moody: MoodyS3, moody_address: str) -> None:
+        """Whichever page of a listing fails at first, all objects are listed, each once."""
+        store = open_store(moody_address, backoff=IMPATIENT)
+        names = [f"many/{number:04}" for number in range(2 * LIST_PAGE + 5)]
+        with store.batch() as batch:
+            for name in names:
+                batch.put(name, [b"x"])
+            batch.commit()
+        moody.concerned = LISTING
+
+        for page in range(3):
+            moody.statuses = [200] * page + [500, 503]
+            assert [info.path for info in store.list("many")] == names
+            assert moody.statuses == []
+
+    @pytest.mark.parametrize("listing", [1, 2, 3])
+    def test_a_deletion_beside_a_moody_store_leaves_the_neighbours_whole(
+        self, moody: MoodyS3, moody_address: str, listing: int
+    ) -> None:
+        """The listings of the snapshot, of the leases and of the neighbours may fail: no living chunk is deleted."""
+        repository = Repository.create(open_store(moody_address, backoff=IMPATIENT), chunk_bytes=CHUNK)
+        volume = Volume(repository, bytearray(noise(1, 4 * CHUNK)))
+        volume.snapshot()
+        volume.write(CHUNK, noise(2, CHUNK))
+        latest = volume.snapshot()
+        moody.concerned, moody.statuses = LISTING, [200] * (listing - 1) + [503]
+
+        delete_snapshot(repository, volume.chain, "snap0")
+
+        assert moody.statuses == []
+        assert restored(repository, latest) == bytes(volume.data)
 
     @pytest.mark.parametrize(
         ("status", "error"), [(429, StoreThrottled), (503, StoreThrottled), (500, StoreUnavailable)]
     )
     def test_patience_ends_with_the_right_error(
-        self, moody: tuple[str, list[int]], status: int, error: type[Exception]
+        self, moody: MoodyS3, moody_address: str, status: int, error: type[Exception]
     ) -> None:
         """When the pauses are used up, the caller learns whether to come back later or slower."""
-        address, statuses = moody
-        statuses.extend([status] * 1000)
+        moody.statuses = [status] * 1000
 
         with pytest.raises(error):
-            open_store(address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
+            open_store(moody_address, backoff=Backoff(first_s=0.01, longest_s=0.02, total_s=0.1)).put("x", b"x")
 
     @pytest.mark.parametrize("took", ["507.8µs", "429ms", "503.1ms"])
     def test_a_duration_is_not_taken_for_a_status(self, took: str) -> None:
@@ -213,6 +347,13 @@ class TestMoods:
         )
 
         assert type(remote._generic("x", text)) is StoreUnavailable
+
+    def test_a_repository_is_not_made_in_place_of_another(self, moody: MoodyS3, moody_address: str) -> None:
+        """It keeps its id, from which all keys derive, also where an endpoint does not know If-None-Match."""
+        moody.unknown_header = "if-none-match"
+        first = Repository.create(open_store(moody_address))
+
+        assert Repository.create(open_store(moody_address)).id == first.id
 
     def test_nobody_listening_is_unavailable(self) -> None:
         """A store that can't be reached is unavailable, not empty."""

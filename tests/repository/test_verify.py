@@ -1,18 +1,26 @@
 """Damage is found by name, and a repository alone on a disk tells everything."""
 
+import contextlib
 import json
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from archived import CHUNK, START, Volume, noise
 from click.testing import CliRunner
+from mounts import read_only
 
 from onecut.cli.repository import repository as commands
+from onecut.repository.chunk import HEADER, seal, unseal
 from onecut.repository.delete import delete_snapshot
 from onecut.repository.errors import Damaged, NotARepository, StoreUnavailable
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.image import Image
+from onecut.repository.keys import digest
+from onecut.repository.lease import Lease, deletion_path, leased_snapshot, read_lease
 from onecut.repository.manifest import GroupManifest, GroupMember, SnapshotManifest
 from onecut.repository.page import LEAF_ENTRIES
 from onecut.repository.repository import Repository, chunk_path, page_path
@@ -87,6 +95,30 @@ class TestDamage:
             return
         assert bytes(buffer) == volume.kept["snap1"][7 * CHUNK : 8 * CHUNK]
 
+    def test_no_flipped_bit_takes_all_memory(self, repository: Repository) -> None:
+        """Whichever bit changes in the head of a compressed chunk, a read raises `Damaged` or is right."""
+        data = bytes(range(256)) * (CHUNK // 256)
+        key = repository.keys("project1").chunk
+        sealed = b"".join(seal(data, digest(key, data)))
+        for bit in range(8 * (HEADER.size + 18)):  # 18 bytes are the longest head of a zstd frame
+            harmed = bytearray(sealed)
+            harmed[bit // 8] ^= 1 << bit % 8
+
+            with contextlib.suppress(Damaged):
+                assert unseal("chunks/x", bytes(harmed), key, digest(key, data), CHUNK) == data
+
+    @pytest.mark.parametrize("harm", [b"", b"{", b"[]", b"{}", b'{"chain": 1}', b"\xff"])
+    def test_a_damaged_lease_or_record_is_named(self, volume: Volume, harm: bytes) -> None:
+        """A lease and a deletion's record that can't be read are damage of that object, not of the program."""
+        lease = Lease(volume.chain, "broken", "read", "snap1", None)
+        for path in (lease.path, deletion_path(volume.chain)):
+            volume.repository.store.put(path, harm)
+
+        with pytest.raises(Damaged, match=lease.path):
+            read_lease(volume.repository, lease.path)
+        with pytest.raises(Damaged, match=deletion_path(volume.chain)):
+            leased_snapshot(volume.repository, lease)
+
     def test_a_shared_chunk_damages_all_that_have_it(self, volume: Volume, folder: Path) -> None:
         """Damage to what all snapshots share is held against each of them."""
         flip(folder / chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20))
@@ -131,6 +163,35 @@ class TestDamage:
 
         with pytest.raises(StoreUnavailable):
             Image(volume.repository, manifest).readinto(memoryview(bytearray(1)), 0)
+        with pytest.raises(StoreUnavailable):
+            verify(volume.repository)
+
+    @pytest.mark.parametrize("mount_point", [False, True])
+    def test_what_is_away_is_not_taken_for_deleted(self, volume: Volume, folder: Path, *, mount_point: bool) -> None:
+        """A deletion, an archive and a question wait for a repository that is away, and find all of it afterwards."""
+        away = folder.with_name("away")
+        folder.rename(away)
+        if mount_point:
+            folder.mkdir()
+
+        for ask in (by_id, lambda volume, snapshot_id: delete_snapshot(volume.repository, volume.chain, snapshot_id)):
+            with pytest.raises(StoreUnavailable):
+                ask(volume, "snap1")
+        with pytest.raises(StoreUnavailable):
+            volume.snapshot()
+
+        if mount_point:
+            folder.rmdir()
+        away.rename(folder)
+        assert verify(volume.repository).snapshots == 3
+
+    def test_an_emptied_store_has_no_opinion(self, volume: Volume, folder: Path) -> None:
+        """When the marker is gone too, nobody can tell that there is no such snapshot."""
+        for each in folder.iterdir():
+            shutil.rmtree(each) if each.is_dir() else each.unlink()
+
+        with pytest.raises(StoreUnavailable):
+            by_id(volume, "snap1")
 
 
 class TestGroups:
@@ -230,6 +291,51 @@ class TestCommands:
         assert report["damaged"] == ["snap1"]
         assert "snap1" in self.run("verify", "--repository", str(folder), status=1)
 
+    def test_it_lists_beside_a_damaged_manifest(self, volume: Volume, folder: Path) -> None:
+        """What can't be read has a row that says so, the others are listed as ever, and the status is 1."""
+        path = by_id(volume, "snap1").path
+        flip(folder / path)
+
+        listed = json.loads(self.run("ls", "--repository", str(folder), "--json", status=1))
+        rows = self.run("ls", "--repository", str(folder), status=1).splitlines()
+
+        assert [each["snapshot_id"] for each in listed["snapshots"]] == ["snap0", "snap2"]
+        assert [each["path"] for each in listed["damaged"]] == [path]
+        assert [row.split()[0] for row in rows if "damaged" in row] == ["snap1"]
+
+    def test_it_verifies_one_group_beside_damage(self, volume: Volume, folder: Path) -> None:
+        """Only what was asked for is told: neither another group's damage nor that of other snapshots."""
+        for group_id, snapshot_id in (("one", "snap1"), ("other", "snap2")):
+            bound = by_id(volume, snapshot_id)
+            member = GroupMember(volume.chain.volume_id, "chain1", snapshot_id, bound.root, bound.size_bytes, 1.0)
+            group = GroupManifest("project1", group_id, "n", "cut", START.isoformat(), 1.0, 1.0, "crash", (member,))
+            put_group(volume.repository, group)
+        flip(folder / "groups/project1/other.json")
+        flip(folder / by_id(volume, "snap0").path)
+
+        self.run("verify", "--repository", str(folder), "--group", "one")
+        self.run("verify", "--repository", str(folder), "--snapshot", "snap2")
+        flip(folder / own_chunk(by_id(volume, "snap1")))
+
+        assert "snap1" in self.run("verify", "--repository", str(folder), "--group", "one", status=1)
+
+    def test_a_snapshot_that_goes_meanwhile_is_not_damaged(self, volume: Volume, folder: Path) -> None:
+        """Without a lease a reader may find chunks gone; when their manifest is gone too, somebody deleted them."""
+        path = folder / own_chunk(by_id(volume, "snap1"))
+        path.unlink()
+        os.mkfifo(path)  # whoever reads it waits
+
+        def delete_meanwhile() -> None:
+            with path.open("wb"):
+                delete_snapshot(volume.repository, volume.chain, "snap1")
+
+        with ThreadPoolExecutor() as pool:
+            deletion = pool.submit(delete_meanwhile)
+            report = json.loads(self.run("verify", "--repository", str(folder), "--json"))
+            deletion.result()
+
+        assert (report["snapshots"], report["findings"]) == (3, [])
+
     @pytest.mark.parametrize("form", ["raw", "qcow2"])
     def test_it_exports(self, volume: Volume, folder: Path, tmp_path: Path, form: str) -> None:
         """Each snapshot becomes a file with its disk."""
@@ -241,6 +347,17 @@ class TestCommands:
             assert target.read_bytes() == volume.kept["snap1"]
         else:
             assert target.read_bytes()[:4] == b"QFI\xfb"
+
+    def test_a_read_only_repository_tells_everything(self, volume: Volume, folder: Path, tmp_path: Path) -> None:
+        """A repository on a disk that is mounted read-only is listed, proved and exported."""
+        target = tmp_path / "disk"
+        with read_only(folder):
+            listed = json.loads(self.run("ls", "--repository", str(folder), "--json"))["snapshots"]
+            self.run("verify", "--repository", str(folder))
+            self.run("export", "--repository", str(folder), "snap1", str(target))
+
+        assert len(listed) == 3
+        assert target.read_bytes() == volume.kept["snap1"]
 
     def test_a_folder_without_repository_is_refused(self, tmp_path: Path) -> None:
         """A folder that holds no repository is not taken for an empty one."""

@@ -106,8 +106,8 @@ def noise(seed: int, length: int) -> bytes:
 
 
 def restored(repository: Repository, manifest: SnapshotManifest) -> bytes:
-    """Read a whole image."""
-    image = Image(repository, manifest)
+    """Read a whole image from the store, past what is cached."""
+    image = Image(Repository.open(repository.store), manifest)
     data = bytearray(image.size_bytes)
     image.readinto(memoryview(data), 0)
     return bytes(data)

@@ -13,12 +13,12 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from onecut.cli.output import json_option, show, show_one
 from onecut.repository.address import open_store
 from onecut.repository.collector import GRACE, execute, plan_collection
-from onecut.repository.errors import NoSuchSnapshot
+from onecut.repository.errors import Damaged, NoSuchSnapshot
 from onecut.repository.export import export_qcow2, export_raw
 from onecut.repository.image import Image
 from onecut.repository.manifest import GroupManifest, SnapshotManifest, to_json
 from onecut.repository.repository import Repository
-from onecut.repository.verify import Finding, Verification, prove_group, verify
+from onecut.repository.verify import Finding, Verification, verify
 from onecut.units import size_text
 
 COLUMNS = ("snapshot", "name", "cut_at", "size", "added", "kind", "volume", "project", "group")
@@ -43,11 +43,19 @@ def repository() -> None:
 @address_option
 @json_option
 def ls(*, address: str, as_json: bool) -> None:
-    """List all snapshots, chain by chain, in the order of their cuts."""
+    """List all snapshots, chain by chain, in the order of their cuts; ends with status 1 if one can't be read."""
     opened = Repository.open(open_store(address))
-    manifests = [manifest for chain in sorted(opened.chains()) for manifest in opened.manifests(chain)]
-    answer = {"snapshots": [to_json(manifest) for manifest in manifests]}
-    show(answer, [_row(manifest) for manifest in manifests], COLUMNS, as_json=as_json)
+    chains = [opened.manifests_and_damages(chain) for chain in sorted(opened.chains())]
+    manifests = [manifest for found, _ in chains for manifest in found]
+    damages = [damage for _, found in chains for damage in found]
+    answer = {
+        "snapshots": [to_json(manifest) for manifest in manifests],
+        "damaged": [{"path": damage.path, "reason": damage.reason} for damage in damages],
+    }
+    rows = [*map(_row, manifests), *map(_damaged_row, damages)]
+    show(answer, rows, COLUMNS, as_json=as_json)
+    if damages:
+        raise click.exceptions.Exit(1)
 
 
 @repository.command("verify")
@@ -78,7 +86,10 @@ def verify_(
             only=(lambda manifest: manifest.snapshot_id in wanted) if wanted or chosen else (lambda _: True),
             progress=progress,
         )
-    _show_report(report, [finding for group in chosen for finding in prove_group(opened, group)], as_json=as_json)
+    if wanted or chosen:
+        report.findings = [finding for finding in report.findings if finding.name in {*wanted, *groups}]
+    report.findings = [finding for finding in report.findings if not _was_deleted(opened, finding)]
+    _show_report(report, as_json=as_json)
 
 
 @repository.command("export")
@@ -158,15 +169,34 @@ def _row(manifest: SnapshotManifest) -> dict[str, str | None]:
     }
 
 
+def _damaged_row(damage: Damaged) -> dict[str, str | None]:
+    """Tell of a snapshot whose manifest can't be read what its name tells."""
+    _, project_id, volume_id, _, name = damage.path.split("/")
+    return {"snapshot": name.partition(".")[0], "kind": "damaged", "volume": volume_id, "project": project_id}
+
+
 def _group(opened: Repository, group_id: str) -> GroupManifest:
-    for group in opened.groups():
-        if group.group_id == group_id:
-            return group
+    for group in opened.groups(group_id):
+        return group
     raise NoSuchSnapshot(f"there is no group {group_id}")
 
 
-def _show_report(report: Verification, proofs: list[Finding], *, as_json: bool) -> None:
-    findings = list(dict.fromkeys([*report.findings, *proofs]))
+def _was_deleted(opened: Repository, finding: Finding) -> bool:
+    """Whether what seemed damaged was being deleted: its manifest goes first."""
+    try:
+        if finding.kind == "snapshot":
+            opened.find(finding.name)
+        elif finding.kind == "group":
+            _group(opened, finding.name)
+    except NoSuchSnapshot:
+        return True
+    except Damaged:
+        pass
+    return False
+
+
+def _show_report(report: Verification, *, as_json: bool) -> None:
+    findings = report.findings
     rows = [asdict(finding) for finding in findings]
     answer = {
         "snapshots": report.snapshots,

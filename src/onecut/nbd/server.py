@@ -9,6 +9,7 @@ specification, as in `wire`.
 import errno
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -40,8 +41,16 @@ EXTENT_LIMIT_BYTES: Final = (1 << 32) - 64 * KiB
 
 PREFERRED_BLOCK_BYTES: Final = 64 * KiB
 
-CONNECTIONS: Final = 64
-"""Connections at a time; further ones wait."""
+CONNECTIONS: Final = 512
+"""
+Connections at a time. A group of 64 that is restored takes five for each: one to read through, four to fill.
+
+Further ones are closed at once: a client that waited for its greeting, as a daemon that opens a disk does, would keep
+all others waiting.
+"""
+
+ACCEPT_PAUSE_S: Final = 0.1
+"""Pause after a connection that could not be taken."""
 
 REQUESTS_IN_FLIGHT: Final = 16
 """Requests of one connection that are answered at once; bounds the memory that a client can take."""
@@ -77,17 +86,24 @@ class Export(Protocol):
 class Server:
     """Serves exports by name until it is closed."""
 
-    def __init__(self, socket_path: Path, find: Callable[[str], Export | None], *, workers: int = 8) -> None:
+    def __init__(
+        self,
+        socket_path: Path,
+        find: Callable[[str], Export | None],
+        *,
+        workers: int = 8,
+        connections: int = CONNECTIONS,
+    ) -> None:
         self._find = find
         self._pool = ThreadPoolExecutor(workers, "nbd")
-        self._slots = threading.BoundedSemaphore(CONNECTIONS)
+        self._connections = connections
         self._clients: set[socket.socket] = set()
         self._lock = threading.Lock()
         self._closed = False
         self._path = socket_path
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._listener.bind(str(socket_path))
-        self._listener.listen(CONNECTIONS)
+        self._listener.listen(connections)
         self._thread = threading.Thread(target=self._accept, name="nbd-accept", daemon=True)
         self._thread.start()
 
@@ -114,14 +130,21 @@ class Server:
         while True:
             try:
                 client, _ = self._listener.accept()
-            except OSError:
-                return
+            except OSError as error:
+                if self._closed:
+                    return
+                log.warning("nbd_accept_failed", reason=str(error))  # no file is free, say
+                time.sleep(ACCEPT_PAUSE_S)
+                continue
             with self._lock:
                 if self._closed:
                     client.close()
                     return
+                if len(self._clients) == self._connections:
+                    client.close()
+                    log.warning("nbd_client_refused", connections=self._connections)
+                    continue
                 self._clients.add(client)
-            self._slots.acquire()
             threading.Thread(target=self._serve, args=(client,), name="nbd-client", daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
@@ -135,7 +158,6 @@ class Server:
         finally:
             with self._lock:
                 self._clients.discard(client)
-            self._slots.release()
 
 
 class _Hangup(Exception):

@@ -21,6 +21,9 @@ HEADER: Final = Struct("<4sB3xII32s")  # magic, codec, zeros, length of the plai
 ZSTD_LEVEL: Final = 1
 """The data is written once and read rarely, and the disk is frozen while it waits: speed over size."""
 
+UNKNOWN: Final = -1
+"""Stands for the length of a frame that does not tell it (`zstandard.frame_content_size`)."""
+
 _codecs = threading.local()
 
 
@@ -71,6 +74,9 @@ def _plain(path: str, codec: int, body: memoryview, plain_bytes: int) -> bytes:
     if codec == RAW:
         return bytes(body)
     try:
+        # What the frame says of its length, zstandard allocates, whatever the most may be.
+        if zstandard.frame_content_size(body) not in {UNKNOWN, plain_bytes}:
+            raise Damaged(path, "its body says that it holds another length of data")
         data = _decompressor().decompress(body, max_output_size=plain_bytes)
     except zstandard.ZstdError as error:
         raise Damaged(path, f"it can't be decompressed: {error}") from error

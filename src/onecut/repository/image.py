@@ -1,20 +1,13 @@
 """Read an archived disk. Every page and every chunk is verified on every read from the store."""
 
-import threading
-from collections import OrderedDict
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
 
 from onecut.repository.extents import Extent, Kind
 from onecut.repository.manifest import SnapshotManifest
 from onecut.repository.page import Entry
 from onecut.repository.repository import Repository
 from onecut.repository.tree import Tree, differences, entries, lookup
-from onecut.units import MiB
-
-CACHE_BYTES: Final = 16 * MiB
-"""Chunks kept in memory: clients read in smaller pieces than a chunk, and in some order."""
 
 
 @dataclass(frozen=True)
@@ -39,16 +32,15 @@ class ChangedBlocks:
 
 
 class Image:
-    """One snapshot's disk. May be read by several threads."""
+    """One snapshot's disk. May be read by several threads. All images of a repository share its caches."""
 
     def __init__(self, repository: Repository, manifest: SnapshotManifest) -> None:
         self.manifest = manifest
         self.size_bytes = manifest.size_bytes
         self._chunk_bytes = manifest.chunk_bytes
         self._tree = manifest.block_tree
-        self._reader = repository.reader(manifest.chain.project_id)
-        self._cache: OrderedDict[tuple[bytes, int], bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._reader = repository.reader(manifest.chain.project_id, repository.image_pages)
+        self._cache = repository.image_chunks
 
     def readinto(self, buffer: memoryview, offset: int) -> None:
         """
@@ -111,16 +103,10 @@ class Image:
         return self._tree
 
     def _chunk(self, entry: Entry) -> bytes:
-        with self._lock:
-            data = self._cache.get(entry.place)
-            if data is not None:
-                self._cache.move_to_end(entry.place)
-                return data
-        data = self._reader.chunk(entry)
-        with self._lock:
-            self._cache[entry.place] = data
-            while len(self._cache) * self._chunk_bytes > CACHE_BYTES:
-                self._cache.popitem(last=False)
+        data = self._cache.get(entry.place)
+        if data is None:
+            data = self._reader.chunk(entry)
+            self._cache.put(entry.place, data)
         return data
 
 

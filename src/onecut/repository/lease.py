@@ -102,16 +102,24 @@ def leased_snapshot(repository: Repository, lease: Lease) -> SnapshotManifest | 
 
     Raises:
         NoSuchSnapshot: It is gone, or being deleted. The lease holds nothing.
+        Damaged: Its manifest, or the record of a deletion, can't be read.
     """
     if lease.holds is None:
         return None
-    try:
-        dying = json.loads(repository.store.get(deletion_path(lease.chain)))["snapshot_id"]
-    except NoSuchObject:
-        dying = None
-    if dying == lease.holds:
+    if _dying(repository, lease.chain) == lease.holds:
         raise NoSuchSnapshot(f"snapshot {lease.holds} is being deleted")
     return repository.snapshot(lease.chain, lease.holds)
+
+
+def _dying(repository: Repository, chain: Chain) -> str | None:
+    """Return the snapshot whose deletion is under way in a chain."""
+    path = deletion_path(chain)
+    try:
+        return str(json.loads(repository.store.get(path))["snapshot_id"])
+    except NoSuchObject:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        raise Damaged(path, "it is no record of a deletion") from error
 
 
 @contextmanager

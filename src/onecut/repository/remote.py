@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -29,8 +30,9 @@ from onecut.repository.retry import Backoff, retried
 from onecut.repository.store import LIST_PAGE, ObjectInfo, PutMode
 from onecut.units import MiB
 
-if TYPE_CHECKING:
-    from obstore.store import S3Config  # exists for type checkers only
+if TYPE_CHECKING:  # these exist for type checkers only
+    from obstore import ObjectMeta
+    from obstore.store import S3Config
 
 T = TypeVar("T")
 
@@ -114,16 +116,29 @@ class RemoteStore:
 
     def list(self, prefix: str) -> Iterator[ObjectInfo]:
         """Yield all objects below a folder; see `ObjectStore.list`."""
-        pages = iter(obstore.list(self._objects, prefix.rstrip("/") or None, chunk_size=LIST_PAGE))
-        while page := self._do(prefix, lambda: next(pages, ())):
+        last = None
+        while page := self._do(prefix, partial(self._page, prefix, last)):
             for meta in page:
                 yield ObjectInfo(meta["path"], meta["size"], meta["last_modified"])
+            if len(page) < LIST_PAGE:
+                return
+            last = page[-1]["path"]
 
     def delete(self, paths: Iterable[str]) -> None:
         """Delete objects; see `ObjectStore.delete`."""
         remaining = iter(paths)
         while page := list(islice(remaining, LIST_PAGE)):
             self._do(page[0], lambda page=page: obstore.delete(self._objects, page))  # type: ignore[misc]
+
+    def _page(self, prefix: str, after: str | None) -> Sequence["ObjectMeta"]:
+        """
+        Return the next objects of a listing, in the order of their names; fewer than `LIST_PAGE` are the last ones.
+
+        A stream of obstore's has no more after an error, as if it were at its end. So each page has its own.
+        """
+        return next(
+            iter(obstore.list(self._objects, prefix.rstrip("/") or None, offset=after, chunk_size=LIST_PAGE)), ()
+        )
 
     def _create(self, path: str, data: bytes) -> None:
         """

@@ -6,14 +6,13 @@ Nothing in this module decides what may be written or deleted when; `archive`, `
 
 import contextlib
 import json
-import threading
 import uuid
-from collections import OrderedDict
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import Final
 
+from onecut.repository.cache import Cache
 from onecut.repository.chunk import unseal
 from onecut.repository.errors import (
     Damaged,
@@ -40,7 +39,16 @@ CHUNK_LIMIT_BYTES: Final = 16 * MiB
 """Longest chunk a repository may have: a few of them are in memory at once."""
 
 CACHED_PAGES: Final = 512
-"""Pages kept in memory, at most some 30 KiB each."""
+"""Pages that a reader keeps in memory, at most some 30 KiB each."""
+
+IMAGE_PAGES: Final = 1024
+"""Pages that all images keep in memory: 30 MiB, for any number of them."""
+
+IMAGE_CHUNK_BYTES: Final = 64 * MiB
+"""Chunks that all images keep in memory: clients read in smaller pieces than a chunk, and in some order."""
+
+Place = tuple[bytes, int]
+"""An object's run and ordinal."""
 
 OBJECTS_PER_FOLDER: Final = 1024
 """Objects of a run to one folder, so that no folder of a local store becomes slow."""
@@ -53,6 +61,8 @@ class Repository:
         self.store = store
         self.id = repository_id
         self.chunk_bytes = chunk_bytes
+        self.image_pages: Cache[Place, Page] = Cache(IMAGE_PAGES)
+        self.image_chunks: Cache[Place, bytes] = Cache(IMAGE_CHUNK_BYTES // chunk_bytes)
         self.keys = lru_cache(maxsize=None)(lambda project_id: ProjectKeys.derive(repository_id, project_id))
 
     @classmethod
@@ -80,14 +90,19 @@ class Repository:
         """Open the repository in *store*, or make one where there is none. Several callers get the same one."""
         if not 0 < chunk_bytes <= CHUNK_LIMIT_BYTES or chunk_bytes % 512:
             raise ValueError(f"a chunk can't have {chunk_bytes} bytes")
-        marker = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "chunk_bytes": chunk_bytes}
-        with contextlib.suppress(ObjectExists):
-            store.put(MARKER, json.dumps(marker).encode(), PutMode.CREATE)
+        try:
+            store.head(MARKER)
+        except (
+            NoSuchObject
+        ):  # asked first: an endpoint that knows no If-None-Match would replace the id, and so all keys
+            marker = {"format": FORMAT, "version": VERSION, "id": uuid.uuid4().hex, "chunk_bytes": chunk_bytes}
+            with contextlib.suppress(ObjectExists):
+                store.put(MARKER, json.dumps(marker).encode(), PutMode.CREATE)
         return cls.open(store)
 
-    def reader(self, project_id: str) -> "Reader":
-        """Return a reader of a project's pages and chunks."""
-        return Reader(self, self.keys(project_id))
+    def reader(self, project_id: str, pages: Cache[Place, Page] | None = None) -> "Reader":
+        """Return a reader of a project's pages and chunks, with a cache of its own unless *pages* is one."""
+        return Reader(self, self.keys(project_id), Cache(CACHED_PAGES) if pages is None else pages)
 
     def chains(self, project_id: str | None = None) -> Iterator[Chain]:
         """Yield the chains that have snapshots."""
@@ -105,10 +120,25 @@ class Repository:
         Raises:
             Damaged: One of them can't be read.
         """
+        found, damages = self.manifests_and_damages(chain)
+        if damages:
+            raise damages[0]
+        return found
+
+    def manifests_and_damages(self, chain: Chain) -> tuple[list[SnapshotManifest], list[Damaged]]:
+        """Return what `manifests` does, and apart from it what can't be read."""
         paths = [info.path for info in self.store.list(f"snapshots/{chain.path}")]
         with ThreadPoolExecutor(8) as pool:
-            found = pool.map(self.read_manifest, paths)
-            return sorted(filter(None, found), key=lambda manifest: (manifest.cut_at, manifest.snapshot_id))
+            read = list(pool.map(self._manifest_or_damage, paths))
+        found = [each for each in read if isinstance(each, SnapshotManifest)]
+        damages = [each for each in read if isinstance(each, Damaged)]
+        return sorted(found, key=lambda manifest: (manifest.cut_at, manifest.snapshot_id)), damages
+
+    def _manifest_or_damage(self, path: str) -> SnapshotManifest | Damaged | None:
+        try:
+            return self.read_manifest(path)
+        except Damaged as damage:
+            return damage
 
     def read_manifest(self, path: str) -> SnapshotManifest | None:
         """Return the manifest at *path*; None when it is gone, or marks a run that was given up."""
@@ -126,13 +156,14 @@ class Repository:
 
         Raises:
             NoSuchSnapshot: There is none of that id in the chain.
+            StoreUnavailable: The whole repository is not there.
             Damaged: It can't be read.
         """
         prefix = f"snapshots/{chain.path}/{snapshot_id}."
         for info in self.store.list(f"snapshots/{chain.path}"):
             if info.path.startswith(prefix) and (manifest := self.read_manifest(info.path)) is not None:
                 return manifest
-        raise NoSuchSnapshot(f"there is no snapshot {snapshot_id} in chain {chain.path}")
+        raise self._unless_away(NoSuchSnapshot(f"there is no snapshot {snapshot_id} in chain {chain.path}"))
 
     def find(self, snapshot_id: str) -> SnapshotManifest:
         """
@@ -146,25 +177,30 @@ class Repository:
             name = info.path.rpartition("/")[2]
             if name.partition(".")[0] == snapshot_id and (manifest := self.read_manifest(info.path)) is not None:
                 return manifest
-        raise NoSuchSnapshot(f"there is no snapshot {snapshot_id}")
+        raise self._unless_away(NoSuchSnapshot(f"there is no snapshot {snapshot_id}"))
 
-    def groups(self) -> Iterator[GroupManifest]:
-        """Yield the groups' manifests; raises `Damaged` at one that can't be read."""
+    def groups(self, group_id: str | None = None) -> Iterator[GroupManifest]:
+        """Yield the groups' manifests, or that of one; raises `Damaged` if it can't be read."""
         for info in self.store.list("groups"):
-            yield read_group(info.path, self.store.get(info.path), self.keys(info.path.split("/")[1]))
+            if group_id is None or info.path.endswith(f"/{group_id}.json"):
+                yield read_group(info.path, self.store.get(info.path), self.keys(info.path.split("/")[1]))
 
     def explain_missing(self, path: str) -> Exception:
+        """Say what it means that an object which a tree names is not there."""
+        return self._unless_away(Damaged(path, "it is missing"))
+
+    def _unless_away(self, error: Exception) -> Exception:
         """
-        Say what it means that an object which a tree names is not there.
+        Return *error*, which says that something is not there; or, when nothing is, that the store is unavailable.
 
         A folder that was unmounted, or a bucket that was emptied by mistake, has lost its marker too; then nothing is
-        known to be damaged.
+        known about what it holds.
         """
         try:
             self.store.get_range(MARKER, 0, 1)
         except NoSuchObject:
             return StoreUnavailable("the repository is not there at the moment")
-        return Damaged(path, "it is missing")
+        return error
 
 
 ABANDONED: Final = b'{"kind":"abandoned","version":1}\n'
@@ -174,10 +210,8 @@ ABANDONED: Final = b'{"kind":"abandoned","version":1}\n'
 class Reader:
     """Reads one project's pages and chunks, each verified."""
 
-    def __init__(self, repository: Repository, keys: ProjectKeys) -> None:
-        self._repository, self._keys = repository, keys
-        self._pages: OrderedDict[tuple[bytes, int], Page] = OrderedDict()
-        self._lock = threading.Lock()
+    def __init__(self, repository: Repository, keys: ProjectKeys, pages: Cache[Place, Page]) -> None:
+        self._repository, self._keys, self._pages = repository, keys, pages
 
     def page(self, ref: Ref) -> Page:
         """
@@ -186,11 +220,9 @@ class Reader:
         Raises:
             Damaged: It is missing or not what it was.
         """
-        with self._lock:
-            page = self._pages.get(ref.place)
-            if page is not None:
-                self._pages.move_to_end(ref.place)
-                return page
+        page = self._pages.get(ref.place)
+        if page is not None:
+            return page
         path = page_path(ref.run, ref.ordinal)
         page = decode(path, self.fetch(path), self._keys.page, ref.digest)
         self.remember(ref, page)
@@ -202,10 +234,7 @@ class Reader:
 
     def remember(self, ref: Ref, page: Page) -> None:
         """Keep a page that is known to be right."""
-        with self._lock:
-            self._pages[ref.place] = page
-            while len(self._pages) > CACHED_PAGES:
-                self._pages.popitem(last=False)
+        self._pages.put(ref.place, page)
 
     def chunk(self, entry: Entry) -> bytes:
         """
