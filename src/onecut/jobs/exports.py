@@ -20,7 +20,7 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.engine.port import Engine
 from onecut.errors import EngineError, VolumeUnusable
 from onecut.jobs.patience import persist
-from onecut.jobs.transaction import transact
+from onecut.jobs.transaction import read, transact
 
 IN_MOTION: Final = frozenset({"attaching", "detaching"})
 
@@ -32,19 +32,22 @@ class Exports:
         self._engine, self._database, self._pauses_s = engine, database, pauses_s
 
     async def begin(self, attachment_id: str) -> None:
+        """Export a volume for an attachment, and write down the URI; raises as `make` does."""
+        uri = await self.make(attachment_id)
+        await transact(self._database, lambda session: write_uri(session, attachment_id, uri))
+
+    async def make(self, attachment_id: str) -> str:
         """
-        Export a volume for an attachment, and write down the URI.
+        Export a volume for an attachment, and return the URI, which is still to be written down.
 
         Raises:
             EngineError: The export can't be made, or was given up before a crash.
         """
         source = select(Attachment.volume_id).where(Attachment.id == attachment_id)
-        volume_id = await transact(self._database, lambda session: session.scalar(source))
+        volume_id = await read(self._database, lambda session: session.scalar(source))
         if volume_id is None:
             raise EngineError(f"attachment {attachment_id} had been given up when the service was started again")
-        uri = await persist(lambda: self._engine.export(attachment_id, volume_id), self._pauses_s)
-        known = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
-        await transact(self._database, lambda session: session.execute(known))
+        return await persist(lambda: self._engine.export(attachment_id, volume_id), self._pauses_s)
 
     async def end(self, attachment_id: str) -> None:
         """End an export, and only then its row; one that is gone already is no error."""
@@ -55,18 +58,22 @@ class Exports:
     async def of_volumes(self, volume_ids: Iterable[str]) -> Sequence[str]:
         """Return the ids of the volumes' attachments."""
         query = select(Attachment.id).where(Attachment.volume_id.in_(list(volume_ids))).order_by(Attachment.id)
-        return await transact(self._database, lambda session: session.scalars(query).all())
+        return await read(self._database, lambda session: session.scalars(query).all())
+
+
+def write_uri(session: Session, attachment_id: str, uri: str) -> None:
+    """Write down where an attachment's export is."""
+    session.execute(update(Attachment).where(Attachment.id == attachment_id).values(uri=uri))
 
 
 async def refresh_uris(engine: Engine, database: Database) -> None:
     """Write down the URIs anew where they changed, as they do when the folder of the sockets is moved."""
     served = select(Attachment.id, Attachment.volume_id, Attachment.uri).where(Attachment.uri.is_not(None))
-    for attachment_id, volume_id, known in await transact(database, lambda session: session.execute(served).all()):
+    for attachment_id, volume_id, known in await read(database, lambda session: session.execute(served).all()):
         with suppress(VolumeUnusable):  # its volume is marked as such; the export comes back with its data
             uri = await engine.export(attachment_id, volume_id)
             if uri != known:
-                moved = update(Attachment).where(Attachment.id == attachment_id).values(uri=uri)
-                await transact(database, partial(Session.execute, statement=moved))
+                await transact(database, partial(write_uri, attachment_id=attachment_id, uri=uri))
 
 
 def settle(session: Session, volume_ids: Iterable[str], clock: Clock) -> None:

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import delete, select, update
@@ -16,16 +17,26 @@ from onecut.db.volumes import Attachment, Volume
 from onecut.engine.port import Engine, ImageSource, Source
 from onecut.errors import EngineError
 from onecut.jobs import hydration, queue
-from onecut.jobs.exports import Exports
+from onecut.jobs.exports import Exports, write_uri
 from onecut.jobs.images import Images
 from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
-from onecut.jobs.transaction import transact
+from onecut.jobs.transaction import read, transact
 from onecut.jobs.worker import JobType, Order
 from onecut.units import GiB
 
 Steps = Mapping[str, Callable[[Order], Awaitable[None]]]
+
+
+@dataclass(frozen=True)
+class _Made:
+    """A volume that was made, and is still to be shown."""
+
+    uris: Mapping[str, str]
+    """Of its exports, by the ids of the attachments."""
+    filled: bool
+    """Whether it is still being filled."""
 
 
 class CreateVolumes:
@@ -62,7 +73,7 @@ class CreateVolumes:
         query = select(Volume.snapshot_id).where(
             Volume.id.in_(order.request["volume_ids"]), Volume.status == "creating", Volume.snapshot_id.is_not(None)
         )
-        snapshot_ids = await transact(self._database, lambda session: session.scalars(query.distinct()).all())
+        snapshot_ids = await read(self._database, lambda session: session.scalars(query.distinct()).all())
         return await self._images.sources([each for each in snapshot_ids if each is not None])
 
     async def _create(self, order: Order) -> None:
@@ -75,57 +86,59 @@ class CreateVolumes:
     async def _create_in_turn(self, order: Order, sources: Mapping[str, Source]) -> None:
         attachment_ids = order.request["attachment_ids"]
         for position, volume_id in enumerate(order.request["volume_ids"]):
-            volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
+            volume = await read(self._database, functools.partial(_unmade, volume_id=volume_id))
             if volume is None:
                 continue
             try:
-                filled = await self._make(volume, sources, attachment_ids[position : position + 1])
+                made = await self._make(volume, sources, attachment_ids[position : position + 1])
             except EngineError:
                 for given_up in attachment_ids[position:]:
                     await self._exports.end(given_up)
                 raise
-            await self._show(order, {volume_id: filled})
+            await self._show(order, {volume_id: made})
 
     async def _create_together(self, order: Order, sources: Mapping[str, Source]) -> None:
         volume_ids, attachment_ids = order.request["volume_ids"], order.request["attachment_ids"]
-        filled = {}
+        made = {}
         try:
             for position, volume_id in enumerate(volume_ids):
-                volume = await transact(self._database, functools.partial(_unmade, volume_id=volume_id))
+                volume = await read(self._database, functools.partial(_unmade, volume_id=volume_id))
                 if volume is not None:
                     places = attachment_ids[position : position + 1]
-                    filled[volume_id] = await self._make(volume, sources, places)
+                    made[volume_id] = await self._make(volume, sources, places)
         except EngineError:
             for attachment_id in attachment_ids:
                 await self._exports.end(attachment_id)
             for volume_id in volume_ids:
                 await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
             raise
-        await self._show(order, filled)
+        await self._show(order, made)
 
-    async def _make(self, volume: Volume, sources: Mapping[str, Source], attachment_ids: Sequence[str]) -> bool:
-        """Make and export a volume, and say whether it is still being filled."""
+    async def _make(self, volume: Volume, sources: Mapping[str, Source], attachment_ids: Sequence[str]) -> _Made:
+        """Make and export a volume."""
         size_bytes = volume.size_gib * GiB
         source = None if volume.snapshot_id is None else sources[volume.snapshot_id]
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
         await persist(lambda: create(source=source), self._pauses_s)
         await self._following.follow(volume.id)
-        for attachment_id in attachment_ids:
-            await self._exports.begin(attachment_id)
+        uris = {attachment_id: await self._exports.make(attachment_id) for attachment_id in attachment_ids}
         # A point may be of a volume that is being filled itself.
-        return isinstance(source, ImageSource) or (source is not None and bool(await self._engine.images()))
+        filled = isinstance(source, ImageSource) or (source is not None and bool(await self._engine.images()))
+        return _Made(uris, filled)
 
-    async def _show(self, order: Order, filled: Mapping[str, bool]) -> None:
-        """Let volumes be used; *filled* says of each whether it is still being filled."""
+    async def _show(self, order: Order, made: Mapping[str, _Made]) -> None:
+        """Let volumes be used."""
 
         def show(session: Session) -> None:
             now = self._clock.now()
-            for volume_id in filled:
+            for volume_id, of_volume in made.items():
+                for attachment_id, uri in of_volume.uris.items():
+                    write_uri(session, attachment_id, uri)
                 volume = session.get_one(Volume, volume_id)
-                made = "in-use" if volume.attachments else "available"
-                move(session, Volume, [volume_id], to=made, now=now, only_from={"creating"})
+                to = "in-use" if volume.attachments else "available"
+                move(session, Volume, [volume_id], to=to, now=now, only_from={"creating"})
                 queue.finish_member(session, order.job_id, order.request["volume_ids"].index(volume_id), now)
-                if filled[volume_id] and volume.snapshot_id is not None:
+                if of_volume.filled and volume.snapshot_id is not None:
                     hydration.begin(session, self._clock, volume_id, volume.snapshot_id)
 
         await transact(self._database, show)
