@@ -13,9 +13,11 @@ from sqlalchemy import select
 from workshop import Workshop, open_workshop
 
 from onecut.db.archives import Archive, SnapshotChain
+from onecut.db.images import ServedImage
 from onecut.db.jobs import Job
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import EngineDown, EngineError
+from onecut.jobs import served
 from onecut.nbd.errors import ConnectionLost
 from onecut.repository.errors import StoreUnavailable
 from onecut.repository.image import Image
@@ -404,6 +406,38 @@ class TestDamage:
         second = take(shop, volume_id)
 
         assert archived(shop, second) == b"first!"
+
+    def test_a_damaged_manifest_keeps_no_deletion(self, shop: Workshop) -> None:
+        """The other member of its group goes, then its own snapshot; a collection frees what nobody could name."""
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=shop.volumes(2, content=b"first!")))
+        assert shop.job(job_id).status == "SUCCESS"
+        damaged, sound = shop.members(group_id)
+        damage(shop, shop.repository.find(damaged.id).path)
+
+        assert shop.job(shop.ask(snapshots.order_deletion, sound.id)).status == "SUCCESS"
+        (group,) = shop.repository.groups()
+        assert [(each.snapshot_id, each.root) for each in group.members] == [
+            (damaged.id, archive_of(shop, damaged.id).root)
+        ]
+        assert shop.job(shop.ask(snapshots.order_deletion, damaged.id)).status == "SUCCESS"
+        assert {path.split("/")[0] for path in stored(shop)} == {"chunks", "trees", "leftovers"}
+        asyncio.run(shop.archiving().upkeep.collect())
+
+        assert stored(shop) == set()
+
+    def test_an_image_whose_data_can_not_go_keeps_no_other(self, shop: Workshop) -> None:
+        """A lease in the first one's chain can't be read; the second one's row goes."""
+        chosen = shop.volumes(2, content=b"first!")
+        taken = sorted(take(shop, volume_id) for volume_id in chosen)
+        with shop.database.writing() as session:
+            for snapshot_id in taken:
+                served.begin(session, snapshot_id).doomed = True
+        chain = shop.repository.find(taken[0]).chain
+        shop.repository.store.put(f"leases/{chain.path}/{'e' * 32}.json", b"{")
+
+        asyncio.run(shop.archiving().images.drop_needless())
+
+        assert [shop.get(ServedImage, each) is None for each in taken] == [False, True]
 
 
 class TestDeleting:

@@ -112,7 +112,7 @@ def left_over(shop: Workshop) -> list[str]:
     store = shop.repository.store
     plan = plan_collection(shop.repository, thorough=True)
     return [
-        *(info.path for room in ("leases", "deletions", "clock") for info in store.list(room)),
+        *(info.path for room in ("leases", "deletions", "clock", "leftovers") for info in store.list(room)),
         *(info.path for info in plan.unreferenced),
     ]
 

@@ -36,6 +36,7 @@ from onecut.repository.errors import (
     ArchiveCancelled,
     ChangeListWrong,
     Damaged,
+    NoSuchObject,
     NoSuchSnapshot,
     RepositoryError,
     RunLost,
@@ -44,7 +45,7 @@ from onecut.repository.errors import (
     TryLater,
 )
 from onecut.repository.extents import Extent, Kind
-from onecut.repository.lease import Lease, read_lease
+from onecut.repository.lease import Lease
 from onecut.repository.manifest import Chain, SnapshotManifest
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
@@ -280,7 +281,7 @@ class Archiver:
         reason = str(error)
         log.warning("archive_decided_again", snapshot_id=run.snapshot_id, reason=reason)
         await asyncio.get_running_loop().run_in_executor(
-            self._threads, give_run_up, self._repository, run.chain, run.run_id
+            self._threads, give_run_up, self._repository, run.chain, run.run_id, run.snapshot_id
         )
         match error:
             case RunLost():
@@ -377,8 +378,11 @@ class Archiver:
         return await transact(self._database, act)
 
 
-def give_run_up(repository: Repository, chain: Chain, run_id: str) -> None:
+def give_run_up(repository: Repository, chain: Chain, run_id: str, snapshot_id: str) -> None:
     """Free what a run stored that is not going to be completed; one that was completed keeps its snapshot."""
-    lease = read_lease(repository, Lease(chain, run_id, "archive", None, None).path)
-    if lease is not None:
-        abandon(repository, lease)
+    lease = Lease(chain, run_id, "archive", None, snapshot_id)
+    try:
+        repository.store.head(lease.path)
+    except NoSuchObject:  # it has stored nothing
+        return
+    abandon(repository, lease)

@@ -8,7 +8,6 @@ snapshot may be deleted all the same: its data goes when the image does.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -140,9 +139,14 @@ class Images:
         """Serve no longer what nobody needs, and let its data go if its snapshot was deleted."""
         for row in await self._ask(served.rows):
             async with self._lock(row.snapshot_id):
-                if not await self._needed(row.snapshot_id):
-                    with contextlib.suppress(InUse):  # by an archive; its turn comes again
-                        await self._drop(row)
+                if await self._needed(row.snapshot_id):
+                    continue
+                try:
+                    await self._drop(row)
+                except InUse:  # by an archive; its turn comes again
+                    continue
+                except Damaged as damage:  # the others go all the same
+                    log.warning("image_stays", snapshot_id=row.snapshot_id, reason=str(damage))
 
     async def _image(self, snapshot_id: str) -> ImageSource:
         async with self._lock(snapshot_id):

@@ -36,6 +36,7 @@ from onecut.repository.manifest import Chain, GroupManifest, GroupMember
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.verify import verify
+from onecut.units import GiB
 
 log = structlog.get_logger()
 
@@ -57,6 +58,9 @@ class _Stored:
     run_id: str
     volume_id: str
     pause_ms: float | None
+    root: str | None
+    """None until it is archived."""
+    size_bytes: int
 
 
 class Upkeep:
@@ -104,27 +108,32 @@ class Upkeep:
         if not members:
             delete_group(self._repository, group.project_id, group.group_id)
             return None
-        bound = []
-        for member in members:
-            manifest = self._repository.snapshot(member.chain, member.snapshot_id)
-            bound.append(
-                GroupMember(
-                    volume_id=member.volume_id,
-                    chain_id=member.chain.chain_id,
-                    snapshot_id=member.snapshot_id,
-                    root=manifest.root,
-                    size_bytes=manifest.size_bytes,
-                    pause_ms=member.pause_ms,
-                )
-            )
+        bound = [self._bound(member) for member in members]
         return put_group(self._repository, replace(group, members=bound)).digest
+
+    def _bound(self, member: _Stored) -> GroupMember:
+        try:
+            manifest = self._repository.snapshot(member.chain, member.snapshot_id)
+            root, size_bytes = manifest.root, manifest.size_bytes
+        except (Damaged, NoSuchSnapshot) as damage:  # the others are bound to what it was all the same
+            log.warning("bound_unread", snapshot_id=member.snapshot_id, reason=str(damage))
+            assert member.root is not None  # noqa: S101 - it was archived
+            root, size_bytes = member.root, member.size_bytes
+        return GroupMember(
+            volume_id=member.volume_id,
+            chain_id=member.chain.chain_id,
+            snapshot_id=member.snapshot_id,
+            root=root,
+            size_bytes=size_bytes,
+            pause_ms=member.pause_ms,
+        )
 
     async def erase(self, snapshot_ids: Collection[str]) -> None:
         """Take snapshots out of the repository with what only they hold, and what an archive of them had begun."""
         found = [await self._ask(partial(_stored, snapshot_id=each)) for each in snapshot_ids]
         stored = [each for each in found if each is not None]
         for each in stored:  # first of all: an archive that was begun may hold one of the others, or another job's
-            await self._patiently(partial(give_run_up, self._repository, each.chain, each.run_id))
+            await self._patiently(partial(give_run_up, self._repository, each.chain, each.run_id, each.snapshot_id))
         for each in stored:
             await self._erase(each)
 
@@ -191,6 +200,8 @@ class Upkeep:
             run_bytes=plan.run_bytes,
             readers=len(plan.readers),
             deletions=len(plan.deletions),
+            unreferenced=len(plan.unreferenced),
+            unreadable=[damage.path for damage in plan.unreadable],
         )
 
     async def collect_for_ever(self, *, every_s: float, grace: timedelta) -> None:
@@ -261,7 +272,8 @@ def _stored(session: Session, snapshot_id: str) -> _Stored | None:
         return None
     chain = Chain(snapshot.project_id, snapshot.volume_id, archive.chain_id)
     pause_ms = snapshot.cut["pause_ms"] if snapshot.cut else None
-    return _Stored(chain, snapshot_id, archive.run_id, snapshot.volume_id, pause_ms)
+    size_bytes = snapshot.size_gib * GiB
+    return _Stored(chain, snapshot_id, archive.run_id, snapshot.volume_id, pause_ms, archive.root, size_bytes)
 
 
 def _group(session: Session, group_id: str) -> tuple[GroupManifest, list[_Stored]] | None:
