@@ -19,7 +19,7 @@ from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import EngineDown, EngineError
 from onecut.jobs import served
 from onecut.nbd.errors import ConnectionLost
-from onecut.repository.errors import StoreUnavailable
+from onecut.repository.errors import Damaged, StoreUnavailable
 from onecut.repository.image import Image
 from onecut.repository.repository import chunk_path, page_path
 from onecut.repository.retry import Backoff
@@ -406,6 +406,30 @@ class TestDamage:
         second = take(shop, volume_id)
 
         assert archived(shop, second) == b"first!"
+
+    def test_nothing_is_built_upon_a_chain_with_damage(self, shop: Workshop) -> None:
+        """The damage of the one before the last may be in what both have."""
+        volume_id = shop.volume(content=b"first!")
+        first = take(shop, volume_id)
+        second = take(shop, volume_id, b"second")
+        shop.set(Snapshot, first, fault="chunks are damaged")
+        third = take(shop, volume_id, b"third!")
+
+        assert shop.repository.find(third).lineage.base is None
+        assert archive_of(shop, third).full_because == f"snapshot {first} before it is damaged"
+        assert archive_of(shop, third).chain_id != archive_of(shop, second).chain_id
+
+    def test_damage_that_is_met_in_one_is_shown_on_all_that_have_it(self, shop: Workshop) -> None:
+        """Others may be needed when the one is gone; another chain's have nothing of it."""
+        volume_id = shop.volume(content=b"first!")
+        first, second = take(shop, volume_id), take(shop, volume_id)
+        other = take(shop, volume_id, incremental=False)
+        path = chunk_path(bytes.fromhex(shop.repository.find(first).run_id), 0)
+
+        asyncio.run(shop.archiving().upkeep.follow_damage(second, Damaged(path, "it is missing")))
+
+        faults = [shop.get(Snapshot, each).fault for each in (first, second, other)]
+        assert faults == [f"{path} is damaged: it is missing"] * 2 + [None]
 
     def test_a_damaged_manifest_keeps_no_deletion(self, shop: Workshop) -> None:
         """The other member of its group goes, then its own snapshot; a collection frees what nobody could name."""

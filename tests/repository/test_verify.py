@@ -93,6 +93,23 @@ class TestDamage:
 
         assert verify(volume.repository).damaged == ["snap0", "snap1", "snap2"]
 
+    def test_a_sample_names_all_that_have_what_it_found(self, volume: Volume, folder: Path) -> None:
+        """Whoever's turn it was when a shared chunk was looked at: each snapshot that has it is named."""
+        flip(folder / chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20))
+
+        reports = [verify(volume.repository, sample=0.5) for _ in range(20)]
+
+        assert [each.damaged for each in reports if each.damaged]
+        assert {len(each.damaged) for each in reports} <= {0, 3}
+
+    def test_known_damage_is_held_against_all_that_have_it(self, volume: Volume) -> None:
+        """Nothing is read of the chunks."""
+        shared = chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20)
+
+        report = verify(volume.repository, sample=0, known=[Damaged(shared, "a bad day")])
+
+        assert (report.damaged, report.chunks) == (["snap0", "snap1", "snap2"], 0)
+
     @pytest.mark.parametrize("harm", [20, 400, -1, -35, "remove"])  # in keys, digests, checksum, amounts
     def test_a_damaged_page_is_named(self, volume: Volume, folder: Path, harm: str | int) -> None:
         """A flipped bit in a tree's page and a missing page damage exactly the snapshot that has it."""

@@ -124,11 +124,12 @@ class Images:
 
     async def note_damage(self) -> dict[str, str]:
         """Show damage that was met while images were read on their snapshots, and return it by their ids."""
-        damages = {snapshot_id: str(damage) for snapshot_id, damage in self._server.damages().items()}
+        damages = self._server.damages()
         for snapshot_id in damages.keys() - self._told:
-            await self._tell_damage(snapshot_id, damages[snapshot_id])
+            await self._tell_damage(snapshot_id, str(damages[snapshot_id]))
             self._told.add(snapshot_id)
-        return damages
+            await self._upkeep.follow_damage(snapshot_id, damages[snapshot_id])
+        return {snapshot_id: str(damage) for snapshot_id, damage in damages.items()}
 
     async def _tell_damage(self, snapshot_id: str, reason: str) -> None:
         log.error("repository_damaged", snapshot_id=snapshot_id, reason=reason)

@@ -35,7 +35,7 @@ from onecut.repository.groups import delete_group, put_group
 from onecut.repository.manifest import Chain, GroupManifest, GroupMember
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
-from onecut.repository.verify import verify
+from onecut.repository.verify import Verification, verify
 from onecut.units import GiB
 
 log = structlog.get_logger()
@@ -218,12 +218,32 @@ class Upkeep:
         report = await self._in_thread(
             lambda: verify(self._repository, sample=share, progress=lambda _chunks: self._stop_when_closed())
         )
+        await self._show_damage(report)
+        log.info("verified", snapshots=report.snapshots, chunks=report.chunks, damaged=len(report.damaged))
+
+    async def follow_damage(self, snapshot_id: str, damage: Damaged) -> None:
+        """Show damage that was met in one snapshot on all of its chain that have it."""
+        stored = await self._ask(partial(_stored, snapshot_id=snapshot_id))
+        if stored is None:
+            return
+
+        def holders() -> Verification:
+            return verify(
+                self._repository,
+                sample=0,
+                only=lambda manifest: manifest.chain == stored.chain,
+                known=[damage],
+                progress=lambda _chunks: self._stop_when_closed(),
+            )
+
+        await self._show_damage(await self._patiently(holders))
+
+    async def _show_damage(self, report: Verification) -> None:
         reasons = {each.name: str(Damaged(each.path, each.reason)) for each in reversed(report.findings)}
         damaged = await self._ask(partial(_mark_damaged, reasons={each: reasons[each] for each in report.damaged}))
         for snapshot_id in damaged:
             log.error("repository_damaged", snapshot_id=snapshot_id, reason=reasons[snapshot_id])
             self._metrics.damages.inc()
-        log.info("verified", snapshots=report.snapshots, chunks=report.chunks, damaged=len(report.damaged))
 
     async def verify_for_ever(self, *, every_s: float, share: float) -> None:
         """Do so now and then; a repository that can't be read now is verified later."""
