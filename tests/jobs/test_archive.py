@@ -322,6 +322,30 @@ class TestGroups:
         assert list(shop.repository.groups()) == []
         assert shop.get(SnapshotGroup, group_id).digest is None
 
+    def test_who_binds_last_has_looked_last(self, shop: Workshop) -> None:
+        """A member leaves while the group is being bound: the manifest is without it in the end."""
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=shop.volumes(2, content=b"first!")))
+        shop.job(job_id)
+        leaving, staying = shop.members(group_id)
+        slow = SlowGroups(shop.repository.store)
+        shop.repository.store = cast("Any", slow)
+        upkeep = shop.archiving().upkeep
+
+        async def bind_twice() -> None:
+            first = asyncio.create_task(upkeep.bind(group_id))
+            await asyncio.to_thread(slow.reached.wait, 20)
+            shop.set(Snapshot, leaving.id, status="deleting")
+            second = asyncio.create_task(upkeep.bind(group_id))
+            # It does not end before the first one; if it does, it is overwritten.
+            await asyncio.wait([second], timeout=0.5)
+            slow.opened.set()
+            await asyncio.gather(first, second)
+
+        asyncio.run(bind_twice())
+        (group,) = shop.repository.groups()
+        assert [member.snapshot_id for member in group.members] == [staying.id]
+        assert group.digest == shop.get(SnapshotGroup, group_id).digest
+
     def test_a_member_that_can_not_be_read_fails_the_group_after_a_retry(
         self, shop: Workshop, engine: FaultyEngine
     ) -> None:
@@ -503,6 +527,24 @@ class Away:
             raise StoreUnavailable("the store is away")
 
         return refuse
+
+
+class SlowGroups:
+    """A store in which the first manifest of a group stands still, until told to go on."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self.reached, self.opened = threading.Event(), threading.Event()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def put(self, path: str, data: bytes, *args: Any) -> None:
+        """Put an object, once told to."""
+        if path.startswith("groups/") and not self.reached.is_set():
+            self.reached.set()
+            assert self.opened.wait(20)
+        self._inner.put(path, data, *args)
 
 
 class Gate:

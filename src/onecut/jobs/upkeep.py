@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from math import inf
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -42,8 +43,8 @@ log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-IN_USE_PAUSE_S = 1.0
-"""Pause of a deletion that waits for an archive, which may take hours, before it looks again."""
+IN_USE: Final = Backoff(first_s=1.0, longest_s=30.0, total_s=inf)
+"""How a deletion waits for an archive, which may take hours: each time it looks what it would free."""
 
 CONSISTENCY = "crash"
 """What a cut reaches: all members show one instant, as after a power failure."""
@@ -79,6 +80,7 @@ class Upkeep:
         self._closed = threading.Event()
         self._threads = ThreadPoolExecutor(4, "upkeep")
         self._chain_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._group_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
         """End the threads, once what they are doing is done: nothing of the service works on after it has stopped."""
@@ -91,6 +93,10 @@ class Upkeep:
 
         A group of which a member is not archived yet is left for the job that archives it.
         """
+        async with self._group_locks.setdefault(group_id, asyncio.Lock()):  # who looks last writes last
+            await self._bind_anew(group_id)
+
+    async def _bind_anew(self, group_id: str) -> None:
         found = await self._ask(lambda session: _group(session, group_id))
         if found is None:
             return
@@ -138,7 +144,7 @@ class Upkeep:
             await self._erase(each)
 
     async def _erase(self, stored: _Stored) -> None:
-        while True:
+        for pause_s in IN_USE.pauses():
             try:
                 async with self._chain_lock(stored.chain):
                     await self._note_freed(stored)
@@ -148,7 +154,7 @@ class Upkeep:
                     return
             except InUse as use:
                 log.info("deletion_waits", snapshot_id=stored.snapshot_id, reason=str(use))
-            await asyncio.sleep(IN_USE_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def take_out(self, chain: Chain, snapshot_id: str) -> None:
         """

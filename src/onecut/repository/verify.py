@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from onecut.repository.errors import Damaged, NoSuchObject, NoSuchSnapshot
-from onecut.repository.manifest import GroupManifest, SnapshotManifest, read_group
+from onecut.repository.manifest import Chain, GroupManifest, SnapshotManifest, read_group
 from onecut.repository.mark import Marks
 from onecut.repository.page import Entry, Leaf, Ref
 from onecut.repository.repository import Reader, Repository, chunk_path
@@ -81,7 +81,8 @@ def prove_group(repository: Repository, group: GroupManifest) -> list[Finding]:
     findings = []
     for member in group.members:
         try:
-            manifest = repository.find(member.snapshot_id)
+            chain = Chain(group.project_id, member.volume_id, member.chain_id)
+            manifest = repository.snapshot(chain, member.snapshot_id)
         except (Damaged, NoSuchSnapshot) as error:
             findings.append(Finding("group", group.group_id, group.path, str(error)))
             continue
