@@ -18,6 +18,7 @@ from onecut.db.jobs import Job
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import EngineDown, EngineError
 from onecut.jobs import served
+from onecut.jobs.archiver import ArchiveLimits, Archiver
 from onecut.nbd.errors import ConnectionLost
 from onecut.repository.errors import Damaged, StoreUnavailable
 from onecut.repository.image import Image
@@ -288,6 +289,46 @@ class TestInstantAccess:
             await asyncio.gather(stopping, working)
 
         asyncio.run(stop_while_it_opens())
+
+
+class TestLimits:
+    def test_no_more_are_archived_at_a_time_than_allowed(self, shop: Workshop, engine: FaultyEngine) -> None:
+        """Two of five begin; each that ends makes room for another one."""
+        shop.patience = Backoff(first_s=0.01, longest_s=0.01, total_s=60.0)
+        store = shop.repository.store
+        shop.repository.store = cast("Any", Away())
+        chosen = shop.volumes(5, content=b"first!")
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=chosen, instant_access=True))
+        asyncio.run(shop.work_until(lambda: shop.get(Job, job_id).status == "SUCCESS"))
+        shop.repository.store = store
+        limits = ArchiveLimits(parallel=2, patience=shop.patience)
+        archiver = Archiver(engine, shop.database, shop.clock, shop.repository, limits=limits)
+
+        async def archive() -> None:
+            begun: list[asyncio.Event] = [asyncio.Event() for _ in chosen]
+            places = asyncio.Semaphore(0)
+            arrivals = iter(begun)
+
+            async def opening() -> None:
+                next(arrivals).set()
+                await places.acquire()
+
+            engine.opening = opening
+            working = asyncio.create_task(archiver.archive({each.id: job_id for each in shop.members(group_id)}))
+            for number in range(2, len(chosen)):
+                await asyncio.wait_for(begun[number - 1].wait(), 20)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(begun[number].wait(), 0.2)
+                places.release()
+            for _ in range(2):
+                places.release()
+            await working
+
+        try:
+            asyncio.run(archive())
+        finally:
+            archiver.close()
+        assert {each.category for each in shop.members(group_id)} == {"standard"}
 
 
 class TestGroups:

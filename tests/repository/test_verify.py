@@ -5,7 +5,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from archived import CHUNK, START, Volume, noise
+from archived import CHUNK, START, Volume, names, noise
 from click.testing import CliRunner
 
 from onecut.cli.repository import repository as commands
@@ -13,6 +13,7 @@ from onecut.repository.delete import delete_snapshot
 from onecut.repository.errors import Damaged, NotARepository, StoreUnavailable
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.image import Image
+from onecut.repository.lease import Lease, put_lease
 from onecut.repository.manifest import GroupManifest, GroupMember, SnapshotManifest
 from onecut.repository.page import LEAF_ENTRIES
 from onecut.repository.repository import Repository, chunk_path, page_path
@@ -246,6 +247,28 @@ class TestCommands:
 
         assert report["damaged"] == ["snap1"]
         assert "snap1" in self.run("verify", "--repository", str(folder), status=1)
+
+    def test_it_says_what_it_would_collect(self, volume: Volume, folder: Path) -> None:
+        """A dry run tells of a dead archive, garbage and what it can't read, and touches none; then it is done."""
+        store, lease = volume.repository.store, Lease(volume.chain, "f" * 32, "archive", None, "snap9")
+        put_lease(volume.repository, lease)
+        left = {chunk_path(bytes.fromhex(each), 0) for each in (lease.lease_id, "e" * 32)}
+        for path in (*left, "deletions/stray"):
+            store.put(path, b"four")
+        command = ("collect", "--repository", str(folder), "--grace", "0", "--thorough", "--json")
+        before = names(store)
+
+        planned = json.loads(self.run(*command, "--dry-run"))
+
+        assert names(store) == before
+        assert (planned["done"], planned["dead_archives"], planned["objects"], planned["bytes"]) == (
+            False, ["snap9"], 2, 8,
+        )  # fmt: skip
+        assert planned["unreadable"] == ["deletions/stray"]
+        done = json.loads(self.run(*command))
+        assert done == planned | {"done": True}
+        marks = {path for path in names(store) if "/snap9." in path}
+        assert names(store) == before - left - {lease.path} | marks
 
     @pytest.mark.parametrize("form", ["raw", "qcow2"])
     def test_it_exports(self, volume: Volume, folder: Path, tmp_path: Path, form: str) -> None:
