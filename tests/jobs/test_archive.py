@@ -570,8 +570,8 @@ class Away:
         return refuse
 
 
-class SlowGroups:
-    """A store in which the first manifest of a group stands still, until told to go on."""
+class Standstill:
+    """A store in which something stands still until told to go on."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -579,27 +579,27 @@ class SlowGroups:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
+
+    def stand(self) -> None:
+        """Say that it has come so far, and wait."""
+        self.reached.set()
+        assert self.opened.wait(20)
+
+
+class SlowGroups(Standstill):
+    """One in which the first manifest of a group stands still."""
 
     def put(self, path: str, data: bytes, *args: Any) -> None:
         """Put an object, once told to."""
         if path.startswith("groups/") and not self.reached.is_set():
-            self.reached.set()
-            assert self.opened.wait(20)
+            self.stand()
         self._inner.put(path, data, *args)
 
 
-class Gate:
-    """A store in which an archive stands still before its first chunk, until told to go on."""
-
-    def __init__(self, inner: Any) -> None:
-        self._inner = inner
-        self.reached, self.opened = threading.Event(), threading.Event()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+class Gate(Standstill):
+    """One in which an archive stands still before its first chunk."""
 
     def batch(self) -> Any:
         """Begin a batch, once told to."""
-        self.reached.set()
-        assert self.opened.wait(20)
+        self.stand()
         return self._inner.batch()
