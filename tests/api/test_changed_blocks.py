@@ -1,6 +1,7 @@
 """``.../snapshots/{id}/changed-blocks`` and ``.../snapshot-chains`` on the wire."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 from uuid import uuid4
 
@@ -86,6 +87,19 @@ class TestChangedBlocks:
         changed(site, str(uuid4()), 404)
         assert changed(site, first, 400, limit=0)["error"]["code"] == "EVS.1023"
         assert changed(site, first, 400, marker=-1)["error"]["code"] == "EVS.1024"
+
+    def test_a_repository_that_is_away_is_no_damage(self, site: Site, disk: str) -> None:
+        """The caller is told to come again, and the snapshot has no fault when the repository is back."""
+        first = take(site, disk, b"first!")
+        folder = Path(site.onecut.settings.data) / "repository"
+        away = folder.rename(folder.with_name("away"))
+        try:
+            changed(site, first, 503)
+        finally:
+            away.rename(folder)
+
+        assert site.call("GET", f"/v5/{{p}}/snapshots/{first}", 200)["snapshot"]["onecut"]["fault"] is None
+        assert len(changed(site, first)["changed_blocks"]) == 1
 
     def test_another_tenant_s_snapshots_do_not_exist(self, site: Site, disk: str) -> None:
         """Neither as the snapshot nor as the base."""

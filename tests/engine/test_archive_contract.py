@@ -9,6 +9,7 @@ import pytest
 from engine_sites import SIZE, Site, new_id
 from images import ServedImage, image, some_content
 
+from onecut.engine.changes import GRAIN_BYTES
 from onecut.engine.port import Extent, ExtentKind, OpenPoint, PointSource
 from onecut.errors import EngineError, NoChangeList, VolumeUnusable
 from onecut.units import KiB, MiB
@@ -106,7 +107,7 @@ class TestExtents:
             check(extents, bytes(content), before)
             check(await site.engine.extents(point_id, since=None), bytes(content), b"")
             if turn:
-                assert bytes_of(extents, ExtentKind.UNCHANGED) >= SIZE - WRITES * 16 * BLOCK
+                assert bytes_of(extents, ExtentKind.UNCHANGED) >= SIZE - WRITES * 2 * GRAIN_BYTES
             before, base = bytes(content), point_id
 
     async def test_what_a_disk_has_grown_by_is_never_unchanged(self, site: Site) -> None:
@@ -115,14 +116,14 @@ class TestExtents:
         await site.write(volume_id, 0, b"a" * BLOCK)
         small = await cut(site, volume_id)
         await site.engine.extend_volume(volume_id, 2 * SIZE)
-        await site.write(volume_id, 2 * SIZE - BLOCK, b"b" * BLOCK)
+        await site.write(volume_id, 2 * SIZE - GRAIN_BYTES, b"b" * GRAIN_BYTES)
 
         extents = await site.engine.extents(await cut(site, volume_id), since=small)
 
         assert [(extent.offset, extent.length, extent.kind) for extent in extents] == [
             (0, SIZE, ExtentKind.UNCHANGED),
-            (SIZE, SIZE - BLOCK, ExtentKind.ZERO),
-            (2 * SIZE - BLOCK, BLOCK, ExtentKind.DATA),
+            (SIZE, SIZE - GRAIN_BYTES, ExtentKind.ZERO),
+            (2 * SIZE - GRAIN_BYTES, GRAIN_BYTES, ExtentKind.DATA),
         ]
 
     async def test_a_rollback_changes_the_point_to_compare_with(self, site: Site) -> None:

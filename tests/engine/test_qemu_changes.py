@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 from engine_sites import SIZE, QemuSite, new_id, until
 
-from onecut.engine.changes import changes
+from onecut.engine.changes import GRAIN_BYTES, _Grains, changes
 from onecut.engine.port import Extent, ExtentKind
 from onecut.errors import NoChangeList
 from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
@@ -64,14 +65,21 @@ def by_block(extents: list[Extent]) -> list[ExtentKind]:
     return [extent.kind for extent in extents for _ in range(extent.length // BLOCK)]
 
 
+def by_grain(blocks: list[ExtentKind]) -> list[ExtentKind]:
+    """What holds for all blocks of a grain, or data where they differ; block by block again."""
+    length = GRAIN_BYTES // BLOCK
+    grains = [set(blocks[begin : begin + length]) for begin in range(0, len(blocks), length)]
+    return [next(iter(grain)) if len(grain) == 1 else ExtentKind.DATA for grain in grains for _ in range(length)]
+
+
 async def content_of(site: QemuSite, point_id: str) -> bytes:
     async with site.engine.open_point(point_id) as opened:
         with closing(opened.reader()) as client:
             return await asyncio.to_thread(client.read, 0, SIZE)
 
 
-async def test_writes_zeros_and_discards_are_told_exactly(qemu: QemuSite) -> None:
-    """Point after point, also after merges, block by block: as the daemon says, and true of the content."""
+async def test_writes_zeros_and_discards_are_told(qemu: QemuSite) -> None:
+    """Point after point, also after merges, grain by grain: as the daemon says, and true of the content."""
     volume_id, source = new_id(), random.Random(11)  # noqa: S311 - repeatable
     await qemu.engine.create_volume(volume_id, SIZE)
     content, before, points = bytearray(SIZE), bytes(SIZE), [await cut(qemu, volume_id)]
@@ -86,13 +94,33 @@ async def test_writes_zeros_and_discards_are_told_exactly(qemu: QemuSite) -> Non
 
             extents = list(await qemu.engine.extents(points[-1], since=points[-2]))
 
-            assert by_block(extents) == await as_the_daemon_says(qemu, points[-1])
+            assert by_block(extents) == by_grain(await as_the_daemon_says(qemu, points[-1]))
             assert await content_of(qemu, points[-1]) == bytes(content)
             for extent in extents:
                 there = slice(extent.offset, extent.offset + extent.length)
                 assert extent.kind is not ExtentKind.UNCHANGED or content[there] == before[there]
                 assert extent.kind is not ExtentKind.ZERO or not any(content[there])
             before = bytes(content)
+
+
+def test_a_long_list_of_changes_takes_little_memory() -> None:
+    """Of every second grain a block was changed; the list is the same as if all of the grain were."""
+    changed = 100_000
+    tracemalloc.start()
+    try:
+        found = _Grains(2 * changed * GRAIN_BYTES)
+        for number in range(changed):
+            found.add(2 * number * GRAIN_BYTES + BLOCK, ExtentKind.DATA)
+            found.add((2 * number + 2) * GRAIN_BYTES, ExtentKind.UNCHANGED)
+        assert tracemalloc.get_traced_memory()[1] < 2 * changed * 20
+    finally:
+        tracemalloc.stop()
+
+    assert len(found.extents) == 2 * changed
+    assert list(found.extents[-2:]) == [
+        Extent((2 * changed - 2) * GRAIN_BYTES, GRAIN_BYTES, ExtentKind.DATA),
+        Extent((2 * changed - 1) * GRAIN_BYTES, GRAIN_BYTES, ExtentKind.UNCHANGED),
+    ]
 
 
 async def test_changes_of_merged_layers_are_added_up(qemu: QemuSite) -> None:
@@ -114,7 +142,7 @@ async def test_changes_of_merged_layers_are_added_up(qemu: QemuSite) -> None:
         for extent in await qemu.engine.extents(points[2], since=points[0])
         if extent.kind is ExtentKind.DATA
     ]
-    assert changed == [(0, BLOCK), (8 * MiB, BLOCK)]
+    assert changed == [(0, GRAIN_BYTES), (8 * MiB, GRAIN_BYTES)]
 
 
 async def are_neighbours(site: QemuSite, lower: str, upper: str) -> bool:

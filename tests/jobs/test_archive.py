@@ -13,11 +13,14 @@ from sqlalchemy import select
 from workshop import Workshop, open_workshop
 
 from onecut.db.archives import Archive, SnapshotChain
+from onecut.db.images import ServedImage
 from onecut.db.jobs import Job
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.errors import EngineDown, EngineError
+from onecut.jobs import served
+from onecut.jobs.archiver import ArchiveLimits, Archiver
 from onecut.nbd.errors import ConnectionLost
-from onecut.repository.errors import StoreUnavailable
+from onecut.repository.errors import Damaged, StoreUnavailable
 from onecut.repository.image import Image
 from onecut.repository.repository import Repository, chunk_path, page_path
 from onecut.repository.retry import Backoff
@@ -289,6 +292,46 @@ class TestInstantAccess:
         asyncio.run(stop_while_it_opens())
 
 
+class TestLimits:
+    def test_no_more_are_archived_at_a_time_than_allowed(self, shop: Workshop, engine: FaultyEngine) -> None:
+        """Two of five begin; each that ends makes room for another one."""
+        shop.patience = Backoff(first_s=0.01, longest_s=0.01, total_s=60.0)
+        store = shop.repository.store
+        shop.repository.store = cast("Any", Away())
+        chosen = shop.volumes(5, content=b"first!")
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=chosen, instant_access=True))
+        asyncio.run(shop.work_until(lambda: shop.get(Job, job_id).status == "SUCCESS"))
+        shop.repository.store = store
+        limits = ArchiveLimits(parallel=2, patience=shop.patience)
+        archiver = Archiver(engine, shop.database, shop.clock, shop.repository, limits=limits)
+
+        async def archive() -> None:
+            begun: list[asyncio.Event] = [asyncio.Event() for _ in chosen]
+            places = asyncio.Semaphore(0)
+            arrivals = iter(begun)
+
+            async def opening() -> None:
+                next(arrivals).set()
+                await places.acquire()
+
+            engine.opening = opening
+            working = asyncio.create_task(archiver.archive({each.id: job_id for each in shop.members(group_id)}))
+            for number in range(2, len(chosen)):
+                await asyncio.wait_for(begun[number - 1].wait(), 20)
+                with pytest.raises(TimeoutError):
+                    await asyncio.wait_for(begun[number].wait(), 0.2)
+                places.release()
+            for _ in range(2):
+                places.release()
+            await working
+
+        try:
+            asyncio.run(archive())
+        finally:
+            archiver.close()
+        assert {each.category for each in shop.members(group_id)} == {"standard"}
+
+
 class TestGroups:
     def test_the_digest_binds_the_members(self, shop: Workshop) -> None:
         """The manifest names the members' roots and the cut, and proves them."""
@@ -320,6 +363,30 @@ class TestGroups:
         assert shop.job(shop.ask(snapshots.order_deletion, staying.id)).status == "SUCCESS"
         assert list(shop.repository.groups()) == []
         assert shop.get(SnapshotGroup, group_id).digest is None
+
+    def test_who_binds_last_has_looked_last(self, shop: Workshop) -> None:
+        """A member leaves while the group is being bound: the manifest is without it in the end."""
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=shop.volumes(2, content=b"first!")))
+        shop.job(job_id)
+        leaving, staying = shop.members(group_id)
+        slow = SlowGroups(shop.repository.store)
+        shop.repository.store = cast("Any", slow)
+        upkeep = shop.archiving().upkeep
+
+        async def bind_twice() -> None:
+            first = asyncio.create_task(upkeep.bind(group_id))
+            await asyncio.to_thread(slow.reached.wait, 20)
+            shop.set(Snapshot, leaving.id, status="deleting")
+            second = asyncio.create_task(upkeep.bind(group_id))
+            # It does not end before the first one; if it does, it is overwritten.
+            await asyncio.wait([second], timeout=0.5)
+            slow.opened.set()
+            await asyncio.gather(first, second)
+
+        asyncio.run(bind_twice())
+        (group,) = shop.repository.groups()
+        assert [member.snapshot_id for member in group.members] == [staying.id]
+        assert group.digest == shop.get(SnapshotGroup, group_id).digest
 
     def test_a_member_that_can_not_be_read_fails_the_group_after_a_retry(
         self, shop: Workshop, engine: FaultyEngine
@@ -406,6 +473,62 @@ class TestDamage:
 
         assert archived(shop, second) == b"first!"
 
+    def test_nothing_is_built_upon_a_chain_with_damage(self, shop: Workshop) -> None:
+        """The damage of the one before the last may be in what both have."""
+        volume_id = shop.volume(content=b"first!")
+        first = take(shop, volume_id)
+        second = take(shop, volume_id, b"second")
+        shop.set(Snapshot, first, fault="chunks are damaged")
+        third = take(shop, volume_id, b"third!")
+
+        assert shop.repository.find(third).lineage.base is None
+        assert archive_of(shop, third).full_because == f"snapshot {first} before it is damaged"
+        assert archive_of(shop, third).chain_id != archive_of(shop, second).chain_id
+
+    def test_damage_that_is_met_in_one_is_shown_on_all_that_have_it(self, shop: Workshop) -> None:
+        """Others may be needed when the one is gone; another chain's have nothing of it."""
+        volume_id = shop.volume(content=b"first!")
+        first, second = take(shop, volume_id), take(shop, volume_id)
+        other = take(shop, volume_id, incremental=False)
+        path = chunk_path(bytes.fromhex(shop.repository.find(first).run_id), 0)
+
+        asyncio.run(shop.archiving().upkeep.follow_damage(second, Damaged(path, "it is missing")))
+
+        faults = [shop.get(Snapshot, each).fault for each in (first, second, other)]
+        assert faults == [f"{path} is damaged: it is missing"] * 2 + [None]
+
+    def test_a_damaged_manifest_keeps_no_deletion(self, shop: Workshop) -> None:
+        """The other member of its group goes, then its own snapshot; a collection frees what nobody could name."""
+        job_id, group_id = shop.ask(groups.create, NewGroup(volume_ids=shop.volumes(2, content=b"first!")))
+        assert shop.job(job_id).status == "SUCCESS"
+        damaged, sound = shop.members(group_id)
+        damage(shop, shop.repository.find(damaged.id).path)
+
+        assert shop.job(shop.ask(snapshots.order_deletion, sound.id)).status == "SUCCESS"
+        (group,) = shop.repository.groups()
+        assert [(each.snapshot_id, each.root) for each in group.members] == [
+            (damaged.id, archive_of(shop, damaged.id).root)
+        ]
+        assert shop.job(shop.ask(snapshots.order_deletion, damaged.id)).status == "SUCCESS"
+        assert {path.split("/")[0] for path in stored(shop)} == {"chunks", "trees", "leftovers"}
+        asyncio.run(shop.archiving().upkeep.collect())
+
+        assert stored(shop) == set()
+
+    def test_an_image_whose_data_can_not_go_keeps_no_other(self, shop: Workshop) -> None:
+        """A lease in the first one's chain can't be read; the second one's row goes."""
+        chosen = shop.volumes(2, content=b"first!")
+        taken = sorted(take(shop, volume_id) for volume_id in chosen)
+        with shop.database.writing() as session:
+            for snapshot_id in taken:
+                served.begin(session, snapshot_id).doomed = True
+        chain = shop.repository.find(taken[0]).chain
+        shop.repository.store.put(f"leases/{chain.path}/{'e' * 32}.json", b"{")
+
+        asyncio.run(shop.archiving().images.drop_needless())
+
+        assert [shop.get(ServedImage, each) is None for each in taken] == [False, True]
+
 
 class TestDeleting:
     def test_a_deleted_chain_leaves_nothing(self, shop: Workshop) -> None:
@@ -448,8 +571,8 @@ class Away:
         return refuse
 
 
-class Gate:
-    """A store in which an archive stands still before its first chunk, until told to go on."""
+class Standstill:
+    """A store in which something stands still until told to go on."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -458,8 +581,26 @@ class Gate:
     def __getattr__(self, name: str) -> Any:
         return getattr(self._inner, name)
 
-    def batch(self) -> Any:
-        """Begin a batch, once told to."""
+    def stand(self) -> None:
+        """Say that it has come so far, and wait."""
         self.reached.set()
         assert self.opened.wait(20)
+
+
+class SlowGroups(Standstill):
+    """One in which the first manifest of a group stands still."""
+
+    def put(self, path: str, data: bytes, *args: Any) -> None:
+        """Put an object, once told to."""
+        if path.startswith("groups/") and not self.reached.is_set():
+            self.stand()
+        self._inner.put(path, data, *args)
+
+
+class Gate(Standstill):
+    """One in which an archive stands still before its first chunk."""
+
+    def batch(self) -> Any:
+        """Begin a batch, once told to."""
+        self.stand()
         return self._inner.batch()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 import pytest
+from faulty import FaultyEngine
 from workshop import Workshop, open_workshop
 
 from onecut.db.jobs import Job
@@ -20,7 +21,7 @@ from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.repository.collector import execute, plan_collection
 from onecut.repository.errors import StoreUnavailable
 from onecut.repository.image import Image
-from onecut.repository.repository import Repository
+from onecut.repository.repository import ABANDONED, Repository, page_path
 from onecut.repository.retry import Backoff
 from onecut.repository.verify import verify
 from onecut.service import groups, snapshots
@@ -75,6 +76,24 @@ class _MortalBatch:
         self.put, self.commit = batch.put, commit
 
 
+class AwayOnce:
+    """A store that does not answer when a run is to be given up for the first time."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+        self._away = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    def put(self, path: str, data: bytes, *args: Any) -> None:
+        """Refuse the first mark."""
+        if data == ABANDONED and self._away:
+            self._away = False
+            raise StoreUnavailable("the store is away")
+        self._inner.put(path, data, *args)
+
+
 @pytest.fixture
 def shop(tmp_path: Path) -> Iterator[Workshop]:
     """Services and jobs over the memory engine, and a repository in a folder."""
@@ -114,7 +133,7 @@ def left_over(shop: Workshop) -> list[str]:
     store = shop.repository.store
     plan = plan_collection(shop.repository, thorough=True)
     return [
-        *(info.path for room in ("leases", "deletions", "clock") for info in store.list(room)),
+        *(info.path for room in ("leases", "deletions", "clock", "leftovers") for info in store.list(room)),
         *(info.path for info in plan.unreferenced),
     ]
 
@@ -187,6 +206,53 @@ def test_a_deletion_goes_on_where_it_was(shop: Workshop, *, after: bool) -> None
     else:
         pytest.fail("it writes more often than expected")
     assert at > 3
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_wrong_change_list_is_not_forgotten(tmp_path: Path, *, after: bool) -> None:
+    """
+    Whatever write it dies at once it was found out, all of the disk is read after that.
+
+    The next attempt would not find it out: its change list is right again.
+    """
+    with open_workshop(tmp_path, FaultyEngine) as shop:
+        shop.patience = Backoff(first_s=0.01, longest_s=0.01, total_s=30.0)
+        for at in range(40):
+            volume_id = shop.volume(content=b"a" * BLOCK)
+            take(shop, [volume_id])
+            shop.write(volume_id, b"b" * BLOCK)
+            cast("FaultyEngine", shop.engine).hide_changes = True
+            _, snapshot_id = shop.ask(snapshots.create, NewSnapshot(volume_id))
+            died = die(shop, at, after=after)
+            cast("FaultyEngine", shop.engine).hide_changes = False
+            shop.work()
+
+            full_because = shop.get(Snapshot, snapshot_id).archive.full_because
+            known = at > 0  # the first write is the lease, the next one gives the run up
+            assert ("reported as unchanged" in str(full_because)) == known
+            assert content(shop, snapshot_id, BLOCK) == b"b" * BLOCK
+            execute(shop.repository, plan_collection(shop.repository, grace=timedelta(0)))
+            assert left_over(shop) == []
+            if not died:
+                break
+    assert at > 5
+
+
+def test_a_store_that_is_away_for_a_moment_costs_no_decision(shop: Workshop) -> None:
+    """What a run that was decided again had stored is given up when the store answers again."""
+    volume_id = shop.volume(content=b"a" * BLOCK)
+    first = take(shop, [volume_id])
+    blocks = shop.repository.find(shop.members(first)[0].id).blocks
+    assert blocks is not None
+    shop.repository.store.put(page_path(*blocks.place), b"broken")
+    store = shop.repository.store
+    shop.repository.store = cast("Any", AwayOnce(store))
+    shop.write(volume_id, b"b" * BLOCK)
+    job_id, snapshot_id = shop.ask(snapshots.create, NewSnapshot(volume_id))
+
+    assert shop.job(job_id).status == "SUCCESS"
+    shop.repository.store = store
+    assert content(shop, snapshot_id, BLOCK) == b"b" * BLOCK
 
 
 def test_what_a_killed_archive_stored_is_not_sent_again(shop: Workshop) -> None:

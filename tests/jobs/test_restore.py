@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -16,6 +17,7 @@ from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.volumes import Volume
 from onecut.errors import EngineError, VolumeUnusable
 from onecut.jobs import hydration
+from onecut.jobs import served as noted
 from onecut.jobs.images import Images
 from onecut.repository.lease import leases
 from onecut.service import groups, snapshots, volumes
@@ -306,3 +308,24 @@ def die_before(shop: Workshop, step: str) -> None:
         assert running.done()
 
     asyncio.run(run())
+
+
+def test_looking_waits_for_no_writer(shop: Workshop, engine: FaultyEngine) -> None:
+    """What is looked for every few seconds is read beside whoever writes: requests need not wait for it, either."""
+    images = shop.archiving().images
+    job_id, snapshot_id = shop.ask(snapshots.create, NewSnapshot(shop.volume()))
+    assert shop.job(job_id).status == "SUCCESS"
+    with shop.database.writing() as session:
+        noted.begin(session, snapshot_id)
+    shop.set(Snapshot, snapshot_id, status="rollbacking")
+
+    async def look() -> None:
+        await images.serve_again()
+        await images.sources([snapshot_id])
+        await images.renew()
+        await images.drop_needless()
+        await hydration.look_again(engine, shop.database)
+
+    # The transaction ends before the thread is waited for, whatever becomes of it.
+    with ThreadPoolExecutor(1) as pool, shop.database.writing():
+        pool.submit(asyncio.run, look()).result(timeout=20)

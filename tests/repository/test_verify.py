@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 
 import pytest
-from archived import CHUNK, START, Volume, noise
+from archived import CHUNK, START, Volume, names, noise
 from click.testing import CliRunner
 from mounts import read_only
 
@@ -20,7 +20,7 @@ from onecut.repository.errors import Damaged, NotARepository, StoreUnavailable
 from onecut.repository.groups import delete_group, put_group
 from onecut.repository.image import Image
 from onecut.repository.keys import digest
-from onecut.repository.lease import Lease, deletion_path, leased_snapshot, read_lease
+from onecut.repository.lease import Lease, deletion_path, leased_snapshot, put_lease, read_lease
 from onecut.repository.manifest import GroupManifest, GroupMember, SnapshotManifest
 from onecut.repository.page import LEAF_ENTRIES
 from onecut.repository.repository import Repository, chunk_path, page_path
@@ -124,6 +124,23 @@ class TestDamage:
         flip(folder / chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20))
 
         assert verify(volume.repository).damaged == ["snap0", "snap1", "snap2"]
+
+    def test_a_sample_names_all_that_have_what_it_found(self, volume: Volume, folder: Path) -> None:
+        """Whoever's turn it was when a shared chunk was looked at: each snapshot that has it is named."""
+        flip(folder / chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20))
+
+        reports = [verify(volume.repository, sample=0.5) for _ in range(20)]
+
+        assert [each.damaged for each in reports if each.damaged]
+        assert {len(each.damaged) for each in reports} <= {0, 3}
+
+    def test_known_damage_is_held_against_all_that_have_it(self, volume: Volume) -> None:
+        """Nothing is read of the chunks."""
+        shared = chunk_path(bytes.fromhex(by_id(volume, "snap0").run_id), 20)
+
+        report = verify(volume.repository, sample=0, known=[Damaged(shared, "a bad day")])
+
+        assert (report.damaged, report.chunks) == (["snap0", "snap1", "snap2"], 0)
 
     @pytest.mark.parametrize("harm", [20, 400, -1, -35, "remove"])  # in keys, digests, checksum, amounts
     def test_a_damaged_page_is_named(self, volume: Volume, folder: Path, harm: str | int) -> None:
@@ -335,6 +352,28 @@ class TestCommands:
             deletion.result()
 
         assert (report["snapshots"], report["findings"]) == (3, [])
+
+    def test_it_says_what_it_would_collect(self, volume: Volume, folder: Path) -> None:
+        """A dry run tells of a dead archive, garbage and what it can't read, and touches none; then it is done."""
+        store, lease = volume.repository.store, Lease(volume.chain, "f" * 32, "archive", None, "snap9")
+        put_lease(volume.repository, lease)
+        left = {chunk_path(bytes.fromhex(each), 0) for each in (lease.lease_id, "e" * 32)}
+        for path in (*left, "deletions/stray"):
+            store.put(path, b"four")
+        command = ("collect", "--repository", str(folder), "--grace", "0", "--thorough", "--json")
+        before = names(store)
+
+        planned = json.loads(self.run(*command, "--dry-run"))
+
+        assert names(store) == before
+        assert (planned["done"], planned["dead_archives"], planned["objects"], planned["bytes"]) == (
+            False, ["snap9"], 2, 8,
+        )  # fmt: skip
+        assert planned["unreadable"] == ["deletions/stray"]
+        done = json.loads(self.run(*command))
+        assert done == planned | {"done": True}
+        marks = {path for path in names(store) if "/snap9." in path}
+        assert names(store) == before - left - {lease.path} | marks
 
     @pytest.mark.parametrize("form", ["raw", "qcow2"])
     def test_it_exports(self, volume: Volume, folder: Path, tmp_path: Path, form: str) -> None:

@@ -150,6 +150,7 @@ def collect(*, address: str, dry_run: bool, grace_s: float, thorough: bool, as_j
         "dead_readers": [lease.holds for lease in plan.readers],
         "interrupted_deletions": [manifest.snapshot_id for manifest in plan.deletions],
         "old_marks": len(plan.markers),
+        "unreadable": [damage.path for damage in plan.unreadable],
     }
     shown = answer | {"bytes": size_text(freed_bytes)}
     show_one(answer, {name: value or "-" for name, value in shown.items()}, as_json=as_json)

@@ -8,10 +8,11 @@ Source: QEMU, docs/interop/qcow2.txt, "Header", "L1 table entry", "Extended L2 E
 """
 
 import os
+from array import array
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, overload
 
 from onecut.engine.port import Extent, ExtentKind
 from onecut.errors import NoChangeList
@@ -19,6 +20,16 @@ from onecut.units import KiB
 
 _HEADER: Final = Struct(">4sIQIIQIIQ24xQ")
 """Magic, version, backing file (place, length), cluster bits, size, encryption, L1 (entries, place), features."""
+
+GRAIN_BYTES: Final = 256 * KiB
+"""
+What is told of a disk is told of pieces so long. Whoever archives takes pieces of this length anyway, and so the list
+does not grow with the number of writes, but with the length of the disk: 32 MiB for each TiB at most.
+"""
+
+_KINDS: Final = tuple(ExtentKind)
+_KIND_BITS: Final = 2
+_KIND_MASK: Final = (1 << _KIND_BITS) - 1
 
 _MAGIC: Final = b"QFI\xfb"
 _EXTENDED_L2: Final = 1 << 4
@@ -45,31 +56,79 @@ def changes(path: Path, size_bytes: int, base_bytes: int) -> Sequence[Extent]:
     """
     Say what a layer holds, and what of it is as in the layer below, which is *base_bytes* long.
 
-    Nobody may write to the layer, and all of it must be in its file.
+    A grain in which kinds meet is data. Nobody may write to the layer, and all of it must be in its file.
 
     Raises:
         NoChangeList: The file is not as we make them.
     """
-    extents: list[Extent] = []
+    found = _Grains(size_bytes)
 
-    def add(offset: int, end: int, kind: ExtentKind) -> None:
-        if offset < end and extents and extents[-1].kind is kind:
-            offset = extents.pop().offset
-        if offset < end:
-            extents.append(Extent(offset, end - offset, kind))
+    def add_gap(end: int) -> None:
+        found.add(min(end, base_bytes), ExtentKind.UNCHANGED)
+        found.add(end, ExtentKind.ZERO)  # the layer below ends before: nothing is there
 
-    def add_gap(offset: int, end: int) -> None:
-        add(offset, min(end, base_bytes), ExtentKind.UNCHANGED)
-        # The layer below ends before: nothing is there.
-        add(max(offset, base_bytes), end, ExtentKind.ZERO)
-
-    position = 0
     for own in own_ranges(path):
-        add_gap(position, own.offset)
-        position = min(own.offset + own.length, size_bytes)
-        add(own.offset, position, own.kind)
-    add_gap(position, size_bytes)
-    return extents
+        add_gap(own.offset)
+        found.add(min(own.offset + own.length, size_bytes), own.kind)
+    add_gap(size_bytes)
+    return found.extents
+
+
+class _Extents(Sequence[Extent]):
+    """Extents that follow each other from 0 on, in 8 bytes each: a disk may have a million of them."""
+
+    def __init__(self) -> None:
+        self._ends = array("Q")
+        """The bytes where they end, times four, and which of the kinds each is."""
+
+    def append(self, end: int, kind: ExtentKind) -> None:
+        """Add what lies between the last one and *end*; an equal neighbour grows."""
+        code = _KINDS.index(kind)
+        if self._ends and self._ends[-1] & _KIND_MASK == code:
+            self._ends.pop()
+        self._ends.append(end << _KIND_BITS | code)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Extent: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Extent]: ...
+
+    def __getitem__(self, index: int | slice) -> Extent | Sequence[Extent]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(len(self))[index]]
+        index = range(len(self))[index]
+        offset = self._ends[index - 1] >> _KIND_BITS if index else 0
+        packed = self._ends[index]
+        return Extent(offset, (packed >> _KIND_BITS) - offset, _KINDS[packed & _KIND_MASK])
+
+
+class _Grains:
+    """Makes extents of whole grains from ranges that follow each other."""
+
+    def __init__(self, size_bytes: int) -> None:
+        self.extents = _Extents()
+        self._size_bytes, self._position = size_bytes, 0
+        self._met: ExtentKind | None = None
+        """What was met of a grain that is not complete."""
+
+    def add(self, end: int, kind: ExtentKind) -> None:
+        """Take what lies between the last range and *end*."""
+        while self._position < end:
+            whole = end if end == self._size_bytes else end // GRAIN_BYTES * GRAIN_BYTES
+            if self._met is None and whole > self._position:
+                self.extents.append(whole, kind)
+                self._position = whole
+                continue
+            self._met = kind if self._met in {None, kind} else ExtentKind.DATA
+            grain_end = min((self._position // GRAIN_BYTES + 1) * GRAIN_BYTES, self._size_bytes)
+            self._position = min(end, grain_end)
+            if self._position == grain_end:
+                self.extents.append(grain_end, self._met)
+                self._met = None
 
 
 def own_ranges(path: Path) -> Iterator[Own]:

@@ -296,7 +296,7 @@ class Engine(Protocol):
         Args:
             point_id: The point.
             since: None, or a point to compare with: what was not written since is `UNCHANGED`. What was written
-                with the same bytes is not; beyond that point's end nothing is.
+                with the same bytes is not, what lies beside it need not be; beyond that point's end nothing is.
 
         Raises:
             NoChangeList: The two are not neighbours in one chain of layers, or one of them was adopted after a crash.

@@ -77,8 +77,8 @@ def _decide(session: Session, snapshot: Snapshot, archive: Archive, now: datetim
         _begin_chain(session, snapshot, archive, "no earlier snapshot of the volume is archived", now)
     elif not snapshot.incremental:
         _begin_chain(session, snapshot, archive, "a full snapshot was asked for", now)
-    elif base.fault is not None:
-        _begin_chain(session, snapshot, archive, f"snapshot {base.id} before it is damaged", now)
+    elif (damaged := _damaged_like(session, base)) is not None:
+        _begin_chain(session, snapshot, archive, f"snapshot {damaged} before it is damaged", now)
     else:
         assert base.archive is not None  # noqa: S101 - selected so
         archive.chain_id, archive.base_id = base.archive.chain_id, base.id
@@ -102,6 +102,17 @@ def _older(snapshot: Snapshot, archive: Archive, *conditions: ColumnElement[bool
         .order_by(Archive.id.desc())
         .limit(1)
     )
+
+
+def _damaged_like(session: Session, base: Snapshot) -> str | None:
+    """Return the newest damaged snapshot of *base*'s chain: the damage may be in what both have."""
+    assert base.archive is not None  # noqa: S101 - it is archived
+    damaged = (
+        select(Snapshot.id)
+        .join(Archive, Archive.snapshot_id == Snapshot.id)
+        .where(Archive.chain_id == base.archive.chain_id, Snapshot.fault.is_not(None))
+    )
+    return session.scalar(damaged.order_by(Archive.id.desc()).limit(1))
 
 
 def _begin_chain(session: Session, snapshot: Snapshot, archive: Archive, reason: str, now: datetime) -> None:

@@ -28,6 +28,7 @@ from onecut.engine.port import Extent as PointExtent
 from onecut.errors import EngineDown, EngineError, NoChangeList, OnecutError
 from onecut.jobs import archive_runs
 from onecut.jobs.archive_runs import Run, Turn
+from onecut.jobs.patience import persist
 from onecut.jobs.transaction import transact
 from onecut.nbd.errors import NbdError
 from onecut.repository.archive import Options, Request, archive
@@ -36,6 +37,7 @@ from onecut.repository.errors import (
     ArchiveCancelled,
     ChangeListWrong,
     Damaged,
+    NoSuchObject,
     NoSuchSnapshot,
     RepositoryError,
     RunLost,
@@ -44,7 +46,7 @@ from onecut.repository.errors import (
     TryLater,
 )
 from onecut.repository.extents import Extent, Kind
-from onecut.repository.lease import Lease, read_lease
+from onecut.repository.lease import Lease
 from onecut.repository.manifest import Chain, SnapshotManifest
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
@@ -276,12 +278,13 @@ class Archiver:
             await asyncio.wait_for(work.woken.wait(), pause_s)
 
     async def _decide_again(self, run: Run, error: OnecutError) -> None:
-        """Write down another run after one that can't be completed as it was decided, and whose leftovers go."""
+        """
+        Write down another run after one that can't be completed as it was decided, and whose leftovers go.
+
+        In this order: a service that dies in between knows what was found out, and a collector sees to the leftovers.
+        """
         reason = str(error)
         log.warning("archive_decided_again", snapshot_id=run.snapshot_id, reason=reason)
-        await asyncio.get_running_loop().run_in_executor(
-            self._threads, give_run_up, self._repository, run.chain, run.run_id
-        )
         match error:
             case RunLost():
                 act = functools.partial(archive_runs.begin_again, snapshot_id=run.snapshot_id)
@@ -297,13 +300,18 @@ class Archiver:
                 )
             case _:
                 act = functools.partial(archive_runs.read_all, snapshot_id=run.snapshot_id, reason=reason)
+        await self._ask(act)
         if isinstance(error, ChangeListWrong):
             log.error("change_list_wrong", snapshot_id=run.snapshot_id, base_id=run.base_id, offset=error.offset)
             self._metrics.wrong_change_lists.inc()
         if isinstance(error, Damaged):
             log.error("repository_damaged", snapshot_id=run.base_id, path=error.path, reason=error.reason)
             self._metrics.damages.inc()
-        await self._ask(act)
+        await persist(lambda: self._give_up(run), self._limits.patience.pauses(), STORE_LATER)
+
+    async def _give_up(self, run: Run) -> None:
+        act = functools.partial(give_run_up, self._repository, run.chain, run.run_id, run.snapshot_id)
+        await asyncio.get_running_loop().run_in_executor(self._threads, act)
 
     def _leave_damaged_base(self, session: Session, run: Run, reason: str) -> None:
         if run.base_id is not None:
@@ -377,8 +385,11 @@ class Archiver:
         return await transact(self._database, act)
 
 
-def give_run_up(repository: Repository, chain: Chain, run_id: str) -> None:
+def give_run_up(repository: Repository, chain: Chain, run_id: str, snapshot_id: str) -> None:
     """Free what a run stored that is not going to be completed; one that was completed keeps its snapshot."""
-    lease = read_lease(repository, Lease(chain, run_id, "archive", None, None).path)
-    if lease is not None:
-        abandon(repository, lease)
+    lease = Lease(chain, run_id, "archive", None, snapshot_id)
+    try:
+        repository.store.head(lease.path)
+    except NoSuchObject:  # it has stored nothing
+        return
+    abandon(repository, lease)

@@ -26,7 +26,7 @@ from onecut.jobs import queue
 from onecut.jobs.images import Images
 from onecut.jobs.patience import persist
 from onecut.jobs.queue import JobOrder
-from onecut.jobs.transaction import transact
+from onecut.jobs.transaction import read, transact
 from onecut.jobs.worker import JobType, Order
 
 log = structlog.get_logger()
@@ -98,7 +98,7 @@ class HydrateVolume:
     async def _tell(self, order: Order, progress: "_Progress") -> None:
         """Show progress; end when the volume is gone, or was restored once more."""
         told = 0
-        while await transact(self._database, partial(_followed, order=order)):
+        while await read(self._database, partial(_followed, order=order)):
             if progress.percent != told:
                 told = progress.percent
                 await transact(self._database, partial(_show, order=order, percent=told))
@@ -133,12 +133,15 @@ class _Progress:
 def _volume(session: Session, order: Order) -> Volume | None:
     """Return the volume while this job is the one that follows it."""
     volume = session.get(Volume, order.request["volume_id"], with_for_update={"of": Volume})
-    followed = volume is not None and volume.hydration is not None and volume.hydration["job_id"] == order.job_id
-    return volume if followed else None
+    return volume if _follows(order, volume) else None
 
 
 def _followed(session: Session, order: Order) -> bool:
-    return _volume(session, order) is not None
+    return _follows(order, session.get(Volume, order.request["volume_id"]))
+
+
+def _follows(order: Order, volume: Volume | None) -> bool:
+    return volume is not None and volume.hydration is not None and volume.hydration["job_id"] == order.job_id
 
 
 def _show(session: Session, order: Order, percent: int) -> None:
@@ -152,7 +155,7 @@ def _show(session: Session, order: Order, percent: int) -> None:
 async def look_again(engine: Engine, database: Database) -> None:
     """Clear the faults of volumes that were filled after all: the engine tries on, and somebody may mend a store."""
     faulty = select(Volume.id, Volume.hydration).where(Volume.hydration.is_not(None)).order_by(Volume.id)
-    rows: Any = await transact(database, lambda session: session.execute(faulty).all())
+    rows: Any = await read(database, lambda session: session.execute(faulty).all())
     for volume_id, hydration in rows:
         if hydration is None or hydration["fault"] is None:
             continue

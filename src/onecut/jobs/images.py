@@ -8,7 +8,6 @@ snapshot may be deleted all the same: its data goes when the image does.
 """
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +28,7 @@ from onecut.jobs import served
 from onecut.jobs.archive_runs import mark_damaged
 from onecut.jobs.archiver import PATIENCE, STORE_LATER, ArchiveMetrics
 from onecut.jobs.patience import persist
-from onecut.jobs.transaction import transact
+from onecut.jobs.transaction import read, transact
 from onecut.jobs.upkeep import Upkeep
 from onecut.repository.errors import Damaged, InUse
 from onecut.repository.image import Image
@@ -79,7 +78,7 @@ class Images:
 
     async def serve_again(self) -> None:
         """Serve what an earlier service served. Before the engine starts; the store may be away."""
-        for row in await self._ask(served.rows):
+        for row in await read(self._database, served.rows):
             self._serve(row)
 
     async def sources(self, snapshot_ids: Collection[str]) -> dict[str, Source]:
@@ -92,7 +91,7 @@ class Images:
         Raises:
             RepositoryError: A snapshot is not in the repository or can't be read, or the store stays away.
         """
-        held = await self._ask(partial(served.held, snapshot_ids=snapshot_ids))
+        held = await read(self._database, partial(served.held, snapshot_ids=snapshot_ids))
         return {each: PointSource(each) if each in held else await self._image(each) for each in snapshot_ids}
 
     def wake(self) -> None:
@@ -119,17 +118,18 @@ class Images:
 
     async def renew(self) -> None:
         """Renew the leases of all images, so that no collector takes them for a dead service's."""
-        for row in await self._ask(served.rows):
+        for row in await read(self._database, served.rows):
             if row.leased:
                 await self._in_thread(partial(put_lease, self._repository, _lease(row)))
 
     async def note_damage(self) -> dict[str, str]:
         """Show damage that was met while images were read on their snapshots, and return it by their ids."""
-        damages = {snapshot_id: str(damage) for snapshot_id, damage in self._server.damages().items()}
+        damages = self._server.damages()
         for snapshot_id in damages.keys() - self._told:
-            await self._tell_damage(snapshot_id, damages[snapshot_id])
+            await self._tell_damage(snapshot_id, str(damages[snapshot_id]))
             self._told.add(snapshot_id)
-        return damages
+            await self._upkeep.follow_damage(snapshot_id, damages[snapshot_id])
+        return {snapshot_id: str(damage) for snapshot_id, damage in damages.items()}
 
     async def _tell_damage(self, snapshot_id: str, reason: str) -> None:
         log.error("repository_damaged", snapshot_id=snapshot_id, reason=reason)
@@ -138,11 +138,16 @@ class Images:
 
     async def drop_needless(self) -> None:
         """Serve no longer what nobody needs, and let its data go if its snapshot was deleted."""
-        for row in await self._ask(served.rows):
+        for row in await read(self._database, served.rows):
             async with self._lock(row.snapshot_id):
-                if not await self._needed(row.snapshot_id):
-                    with contextlib.suppress(InUse):  # by an archive; its turn comes again
-                        await self._drop(row)
+                if await self._needed(row.snapshot_id):
+                    continue
+                try:
+                    await self._drop(row)
+                except InUse:  # by an archive; its turn comes again
+                    continue
+                except Damaged as damage:  # the others go all the same
+                    log.warning("image_stays", snapshot_id=row.snapshot_id, reason=str(damage))
 
     async def _image(self, snapshot_id: str) -> ImageSource:
         async with self._lock(snapshot_id):
@@ -178,7 +183,7 @@ class Images:
 
     async def _needed(self, snapshot_id: str) -> bool:
         # In this order: a job's volume leaves its state only after the engine has noted the image.
-        if await self._ask(partial(served.wanted, snapshot_id=snapshot_id)):
+        if await read(self._database, partial(served.wanted, snapshot_id=snapshot_id)):
             return True
         return self._server.uri(snapshot_id) in await self._engine.images()
 

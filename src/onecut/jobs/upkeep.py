@@ -11,7 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import TypeVar
+from math import inf
+from typing import Final, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
@@ -35,14 +36,15 @@ from onecut.repository.groups import delete_group, put_group
 from onecut.repository.manifest import Chain, GroupManifest, GroupMember
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
-from onecut.repository.verify import verify
+from onecut.repository.verify import Verification, verify
+from onecut.units import GiB
 
 log = structlog.get_logger()
 
 Result = TypeVar("Result")
 
-IN_USE_PAUSE_S = 1.0
-"""Pause of a deletion that waits for an archive, which may take hours, before it looks again."""
+IN_USE: Final = Backoff(first_s=1.0, longest_s=30.0, total_s=inf)
+"""How a deletion waits for an archive, which may take hours: each time it looks what it would free."""
 
 CONSISTENCY = "crash"
 """What a cut reaches: all members show one instant, as after a power failure."""
@@ -57,6 +59,9 @@ class _Stored:
     run_id: str
     volume_id: str
     pause_ms: float | None
+    root: str | None
+    """None until it is archived."""
+    size_bytes: int
 
 
 class Upkeep:
@@ -75,6 +80,7 @@ class Upkeep:
         self._closed = threading.Event()
         self._threads = ThreadPoolExecutor(4, "upkeep")
         self._chain_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._group_locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     def close(self) -> None:
         """End the threads, once what they are doing is done: nothing of the service works on after it has stopped."""
@@ -87,6 +93,10 @@ class Upkeep:
 
         A group of which a member is not archived yet is left for the job that archives it.
         """
+        async with self._group_locks.setdefault(group_id, asyncio.Lock()):  # who looks last writes last
+            await self._bind_anew(group_id)
+
+    async def _bind_anew(self, group_id: str) -> None:
         found = await self._ask(lambda session: _group(session, group_id))
         if found is None:
             return
@@ -104,32 +114,37 @@ class Upkeep:
         if not members:
             delete_group(self._repository, group.project_id, group.group_id)
             return None
-        bound = []
-        for member in members:
-            manifest = self._repository.snapshot(member.chain, member.snapshot_id)
-            bound.append(
-                GroupMember(
-                    volume_id=member.volume_id,
-                    chain_id=member.chain.chain_id,
-                    snapshot_id=member.snapshot_id,
-                    root=manifest.root,
-                    size_bytes=manifest.size_bytes,
-                    pause_ms=member.pause_ms,
-                )
-            )
+        bound = [self._bound(member) for member in members]
         return put_group(self._repository, replace(group, members=bound)).digest
+
+    def _bound(self, member: _Stored) -> GroupMember:
+        try:
+            manifest = self._repository.snapshot(member.chain, member.snapshot_id)
+            root, size_bytes = manifest.root, manifest.size_bytes
+        except (Damaged, NoSuchSnapshot) as damage:  # the others are bound to what it was all the same
+            log.warning("bound_unread", snapshot_id=member.snapshot_id, reason=str(damage))
+            assert member.root is not None  # noqa: S101 - it was archived
+            root, size_bytes = member.root, member.size_bytes
+        return GroupMember(
+            volume_id=member.volume_id,
+            chain_id=member.chain.chain_id,
+            snapshot_id=member.snapshot_id,
+            root=root,
+            size_bytes=size_bytes,
+            pause_ms=member.pause_ms,
+        )
 
     async def erase(self, snapshot_ids: Collection[str]) -> None:
         """Take snapshots out of the repository with what only they hold, and what an archive of them had begun."""
         found = [await self._ask(partial(_stored, snapshot_id=each)) for each in snapshot_ids]
         stored = [each for each in found if each is not None]
         for each in stored:  # first of all: an archive that was begun may hold one of the others, or another job's
-            await self._patiently(partial(give_run_up, self._repository, each.chain, each.run_id))
+            await self._patiently(partial(give_run_up, self._repository, each.chain, each.run_id, each.snapshot_id))
         for each in stored:
             await self._erase(each)
 
     async def _erase(self, stored: _Stored) -> None:
-        while True:
+        for pause_s in IN_USE.pauses():
             try:
                 async with self._chain_lock(stored.chain):
                     await self._note_freed(stored)
@@ -139,7 +154,7 @@ class Upkeep:
                     return
             except InUse as use:
                 log.info("deletion_waits", snapshot_id=stored.snapshot_id, reason=str(use))
-            await asyncio.sleep(IN_USE_PAUSE_S)
+            await asyncio.sleep(pause_s)
 
     async def take_out(self, chain: Chain, snapshot_id: str) -> None:
         """
@@ -191,6 +206,8 @@ class Upkeep:
             run_bytes=plan.run_bytes,
             readers=len(plan.readers),
             deletions=len(plan.deletions),
+            unreferenced=len(plan.unreferenced),
+            unreadable=[damage.path for damage in plan.unreadable],
         )
 
     async def collect_for_ever(self, *, every_s: float, grace: timedelta) -> None:
@@ -207,12 +224,32 @@ class Upkeep:
         report = await self._in_thread(
             lambda: verify(self._repository, sample=share, progress=lambda _chunks: self._stop_when_closed())
         )
+        await self._show_damage(report)
+        log.info("verified", snapshots=report.snapshots, chunks=report.chunks, damaged=len(report.damaged))
+
+    async def follow_damage(self, snapshot_id: str, damage: Damaged) -> None:
+        """Show damage that was met in one snapshot on all of its chain that have it."""
+        stored = await self._ask(partial(_stored, snapshot_id=snapshot_id))
+        if stored is None:
+            return
+
+        def holders() -> Verification:
+            return verify(
+                self._repository,
+                sample=0,
+                only=lambda manifest: manifest.chain == stored.chain,
+                known=[damage],
+                progress=lambda _chunks: self._stop_when_closed(),
+            )
+
+        await self._show_damage(await self._patiently(holders))
+
+    async def _show_damage(self, report: Verification) -> None:
         reasons = {each.name: str(Damaged(each.path, each.reason)) for each in reversed(report.findings)}
         damaged = await self._ask(partial(_mark_damaged, reasons={each: reasons[each] for each in report.damaged}))
         for snapshot_id in damaged:
             log.error("repository_damaged", snapshot_id=snapshot_id, reason=reasons[snapshot_id])
             self._metrics.damages.inc()
-        log.info("verified", snapshots=report.snapshots, chunks=report.chunks, damaged=len(report.damaged))
 
     async def verify_for_ever(self, *, every_s: float, share: float) -> None:
         """Do so now and then; a repository that can't be read now is verified later."""
@@ -261,7 +298,8 @@ def _stored(session: Session, snapshot_id: str) -> _Stored | None:
         return None
     chain = Chain(snapshot.project_id, snapshot.volume_id, archive.chain_id)
     pause_ms = snapshot.cut["pause_ms"] if snapshot.cut else None
-    return _Stored(chain, snapshot_id, archive.run_id, snapshot.volume_id, pause_ms)
+    size_bytes = snapshot.size_gib * GiB
+    return _Stored(chain, snapshot_id, archive.run_id, snapshot.volume_id, pause_ms, archive.root, size_bytes)
 
 
 def _group(session: Session, group_id: str) -> tuple[GroupManifest, list[_Stored]] | None:

@@ -125,11 +125,13 @@ def archive(
     Archive a disk, and return its manifest once everything is durable.
 
     A run that was completed before is not done again. After any error but `RunLost` and `ChangeListWrong` the same
-    run can be resumed: what it stored is not sent again.
+    run can be resumed: what it stored is not sent again. What the caller learns from an error it writes down before
+    it gives the run up.
 
     Raises:
         NoSuchSnapshot: The base is gone or being deleted; nothing was written.
-        ChangeListWrong: A sampled chunk differs; what the run wrote is gone. Archive in full, as a new run.
+        ChangeListWrong: A sampled chunk differs. Give the run up (`collector.abandon`), and archive in full, as a new
+            run.
         ArchiveCancelled: `Options.stopped` was set.
         RunLost: A collector gave the run up. Begin a new one.
         Damaged: A page of the base is damaged. Archive without a base, as a new run in a new chain.
@@ -147,7 +149,7 @@ def archive(
         with _Run(repository, request, options, lease, base) as run:
             try:
                 done = run.archived(open_disk, extents)
-            except (ChangeListWrong, RunLost):
+            except RunLost:
                 run.close()
                 abandon(repository, lease)
                 raise

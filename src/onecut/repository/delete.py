@@ -14,17 +14,21 @@ keeps. Hence a deletion that is late, or carried out twice at once, takes nothin
 
 The order is fixed: record of the deletion, manifest, chunks, pages from the leaves to the root, the record. Whoever
 finds the record carries on: a page that is gone had nothing left beneath it.
+
+What can't be read keeps no deletion from its end. Nobody can tell what a damaged manifest or page holds, so what it
+might hold stays, with a note that tells the collector to search for it.
 """
 
 import contextlib
 import json
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-from onecut.repository.errors import Damaged, InUse, NoSuchObject, ObjectExists
+from onecut.repository.errors import Damaged, InUse, NoSuchObject, NoSuchSnapshot, ObjectExists
 from onecut.repository.lease import deletion_path, leases
-from onecut.repository.manifest import Chain, SnapshotManifest, read_snapshot, to_bytes
+from onecut.repository.manifest import Chain, SnapshotManifest, read_snapshot, snapshot_path, to_bytes
 from onecut.repository.page import Entry, Ref
 from onecut.repository.repository import Reader, Repository, chunk_path, page_path
 from onecut.repository.shares import share
@@ -34,18 +38,20 @@ from onecut.repository.tree import Tree, visit_own
 DELETED_AT_ONCE: Final = 1000
 """Objects that are deleted in one go; S3 takes as many in one request."""
 
+LEFTOVERS: Final = "leftovers"
+"""Where a deletion notes that something stays which it could not tell the owner of."""
+
 
 @dataclass
 class DeletionPlan:
     """What deleting a snapshot frees."""
 
-    manifest: SnapshotManifest
     chunks: int = 0
     pages: int = 0
     stored_bytes: int = 0
     """Bytes of all these objects."""
     unreadable: int = 0
-    """Pages that were gone or damaged. What only they led to is left to a thorough collection (`collector`)."""
+    """Manifests and pages that were gone or damaged. What they might lead to is left to a thorough collection."""
 
 
 def plan_deletion(repository: Repository, chain: Chain, snapshot_id: str) -> DeletionPlan:
@@ -54,11 +60,12 @@ def plan_deletion(repository: Repository, chain: Chain, snapshot_id: str) -> Del
 
     Raises:
         NoSuchSnapshot: There is none of that id.
-        Damaged: Its trees can't be read.
     """
-    manifest = repository.snapshot(chain, snapshot_id)
-    own = _Own(DeletionPlan(manifest), repository.reader(chain.project_id))
-    _visit(repository, manifest, own)
+    own = _Own(DeletionPlan(), repository.reader(chain.project_id))
+    try:
+        _visit(repository, repository.snapshot(chain, snapshot_id), own)
+    except Damaged as damage:
+        own.unreadable(damage)
     return own.plan
 
 
@@ -70,19 +77,44 @@ def delete_snapshot(repository: Repository, chain: Chain, snapshot_id: str) -> D
         NoSuchSnapshot: There is none of that id.
         InUse: A lease holds it, or a deletion in the same chain waits for one. It is deleted when asked again, or by
             the collector, once the lease has ended; new leases on it are refused.
-        Damaged: A manifest of the chain, or a page of a neighbour, can't be read: nobody can tell what it holds.
+        Damaged: A lease or the record of a deletion in the chain can't be read: nobody can tell what is in use.
     """
     pending = pending_deletion(repository, chain)
     if pending is not None and pending.snapshot_id != snapshot_id:
         finish_deletion(repository, pending)
         pending = None
     if pending is None:
-        pending = repository.snapshot(chain, snapshot_id)
+        try:
+            pending = repository.snapshot(chain, snapshot_id)
+        except Damaged as damage:
+            return _delete_unread(repository, chain, snapshot_id, damage.path)
         try:
             repository.store.put(deletion_path(chain), to_bytes(pending), PutMode.CREATE)
         except ObjectExists:
             raise InUse(f"another snapshot of chain {chain.path} is being deleted") from None
     return finish_deletion(repository, pending)
+
+
+def _delete_unread(repository: Repository, chain: Chain, snapshot_id: str, path: str) -> DeletionPlan:
+    """
+    Delete a snapshot's manifest that can't be read, and nothing else.
+
+    It needs no record: who wants to use the snapshot must read the manifest, and nothing is freed.
+    """
+    _refuse_in_use(repository, chain, snapshot_id)
+    note_leftovers(repository.store)
+    repository.store.delete([path])
+    try:
+        plan = delete_snapshot(repository, chain, snapshot_id)  # what was damaged may have been a given-up run's mark
+    except NoSuchSnapshot:
+        plan = DeletionPlan()
+    plan.unreadable += 1
+    return plan
+
+
+def note_leftovers(store: ObjectStore) -> None:
+    """Let the next collection be a thorough one. Each note has a name of its own: none is taken for another's."""
+    store.put(f"{LEFTOVERS}/{uuid.uuid4().hex}", b"")
 
 
 def pending_deletion(repository: Repository, chain: Chain) -> SnapshotManifest | None:
@@ -95,22 +127,44 @@ def pending_deletion(repository: Repository, chain: Chain) -> SnapshotManifest |
 
 
 def recorded(repository: Repository, chain: Chain, data: bytes) -> SnapshotManifest:
-    """Read the record of a deletion, which is the snapshot's manifest."""
-    plain = json.loads(data)
-    path = f"snapshots/{chain.path}/{plain['snapshot_id']}.{plain['run_id']}.json"
-    return read_snapshot(path, data, repository.keys(chain.project_id))
+    """Read the record of a deletion, which is the snapshot's manifest; raises `Damaged` when it is none."""
+    try:
+        plain = json.loads(data)
+        path = snapshot_path(chain, plain["snapshot_id"], plain["run_id"])
+        return read_snapshot(path, data, repository.keys(chain.project_id))
+    except (ValueError, KeyError, TypeError, Damaged) as error:
+        raise Damaged(deletion_path(chain), "it is no record of a deletion") from error
 
 
 def finish_deletion(repository: Repository, manifest: SnapshotManifest) -> DeletionPlan:
-    """Carry out a deletion whose record is there; raises `InUse` while a lease holds the snapshot."""
-    for known in leases(repository, manifest.chain):
-        if known.lease.holds == manifest.snapshot_id:
-            raise InUse(f"snapshot {manifest.snapshot_id} is in use by {known.lease.kind} {known.lease.lease_id}")
-    own = _Deleted(DeletionPlan(manifest), repository.reader(manifest.chain.project_id), repository.store)
-    repository.store.delete([manifest.path])
+    """
+    Carry out a deletion whose record is there.
+
+    Raises:
+        InUse: A lease holds the snapshot.
+        Damaged: A lease of the chain can't be read: it might.
+    """
+    _refuse_in_use(repository, manifest.chain, manifest.snapshot_id)
+    reader, store = repository.reader(manifest.chain.project_id), repository.store
+    own = _Deleted(DeletionPlan(), reader, store, begun_before=_gone(store, manifest.path))
+    store.delete([manifest.path])
     _visit(repository, manifest, own)
-    repository.store.delete([deletion_path(manifest.chain)])
+    store.delete([deletion_path(manifest.chain)])
     return own.plan
+
+
+def _refuse_in_use(repository: Repository, chain: Chain, snapshot_id: str) -> None:
+    for known in leases(repository, chain):
+        if known.lease.holds == snapshot_id:
+            raise InUse(f"snapshot {snapshot_id} is in use by {known.lease.kind} {known.lease.lease_id}")
+
+
+def _gone(store: ObjectStore, path: str) -> bool:
+    try:
+        store.head(path)
+    except NoSuchObject:
+        return True
+    return False
 
 
 def neighbours(manifest: SnapshotManifest, others: Sequence[SnapshotManifest]) -> Iterator[SnapshotManifest]:
@@ -129,7 +183,11 @@ def neighbours(manifest: SnapshotManifest, others: Sequence[SnapshotManifest]) -
 
 
 def _visit(repository: Repository, manifest: SnapshotManifest, own: "_Own") -> None:
-    others = list(neighbours(manifest, repository.manifests(manifest.chain)))
+    try:
+        others = list(neighbours(manifest, repository.manifests(manifest.chain)))
+    except Damaged as damage:
+        own.unreadable(damage)  # that snapshot may hold anything of this one's
+        return
     reader = own.reader
     shares = [other.share_tree for other in others]
     blocks = _Blocks(own, reader, manifest.share_tree, shares)
@@ -161,8 +219,8 @@ class _Own:
         with contextlib.suppress(Damaged):  # one that is gone or damaged takes no space, or was told as unreadable
             self.plan.stored_bytes += self.reader.page_bytes(ref)
 
-    def unreadable(self, damage: Damaged) -> None:  # noqa: ARG002 - the page is named by verify, not here
-        """Take note of a page that can't be opened."""
+    def unreadable(self, damage: Damaged) -> None:  # noqa: ARG002 - the object is named by verify, not here
+        """Take note of a manifest or page that can't be read."""
         self.plan.unreadable += 1
 
     def flush(self) -> None:
@@ -179,6 +237,8 @@ class _Deleted(_Own):
     """
 
     store: ObjectStore
+    begun_before: bool
+    """Whether an earlier attempt may have deleted pages."""
     chunks: list[str] = field(default_factory=list)
     pages: dict[int, list[str]] = field(default_factory=dict)
     waiting: int = 0
@@ -194,6 +254,14 @@ class _Deleted(_Own):
         super().page(ref, height)
         self.pages.setdefault(height, []).append(page_path(*ref.place))
         self._count()
+
+    def unreadable(self, damage: Damaged) -> None:
+        """Take note of it in the store too, before anything is deleted that shows it."""
+        if self.begun_before and _gone(self.store, damage.path):
+            return
+        super().unreadable(damage)
+        if self.plan.unreadable == 1:
+            note_leftovers(self.store)
 
     def flush(self) -> None:
         """Delete everything that was taken."""
@@ -221,15 +289,20 @@ class _Blocks:
     def entry(self, entry: Entry) -> None:
         """Take the chunk unless it is held elsewhere."""
         try:
-            repeated = share(self.reader, self.shares, entry) is not None
+            if self._held_elsewhere(entry):
+                return
         except Damaged as damage:
             self.own.unreadable(damage)  # nobody can tell, so the chunk stays
             return
-        if repeated:
-            if entry.place in self.taken or any(share(self.reader, tree, entry) for tree in self.neighbours):
-                return
-            self.taken.add(entry.place)
         self.own.chunk(entry)
+
+    def _held_elsewhere(self, entry: Entry) -> bool:
+        if share(self.reader, self.shares, entry) is None:
+            return False
+        if entry.place in self.taken or any(share(self.reader, tree, entry) for tree in self.neighbours):
+            return True
+        self.taken.add(entry.place)
+        return False
 
     def page(self, ref: Ref, height: int) -> None:
         """Take a page."""

@@ -23,6 +23,11 @@ class Marks:
         bits[index] |= bit
         return new
 
+    @property
+    def runs(self) -> set[bytes]:
+        """The runs of which an object is marked."""
+        return {run for _, run in self._bits}
+
     def has(self, room: str, run: bytes, ordinal: int) -> bool:
         """Whether an object is marked."""
         bits = self._bits.get((room, run), b"")

@@ -146,7 +146,7 @@ class Visitor(Protocol):
         ...
 
     def unreadable(self, damage: Damaged) -> None:
-        """Take note of a page that no other tree has, and that can't be opened."""
+        """Take note of a page that can't be opened, its own or another's: what lies beneath is left alone."""
         ...
 
 
@@ -154,10 +154,9 @@ def visit_own(pages: PageSource, tree: Tree, others: Iterable[Tree], visitor: Vi
     """
     Tell *visitor* which pages and entries of *tree* are in none of the *others*, by place and not by content.
 
-    A page that another tree has too is not opened, so this takes time in proportion to what only *tree* has.
-
-    Raises:
-        Damaged: A page of one of the others can't be read.
+    A page that another tree has too is not opened, so this takes time in proportion to what only *tree* has. Nobody
+    can tell what a page holds that can't be read, so nothing of the range that it stands for is called *tree*'s own,
+    but for the pages above.
     """
     others = list(others)
     height = max([tree.height, *(other.height for other in others)])
@@ -286,19 +285,24 @@ def _visit_own(pages: PageSource, node: Node, others: Sequence[Node], keys: Rang
     if node is None or (isinstance(node, Ref) and _held(node, others)):
         return
     try:
-        page = _opened(pages, node)
+        _visit_below(pages, node, others, keys, visitor)
     except Damaged as damage:
         visitor.unreadable(damage)
-    else:
-        if isinstance(page, Leaf):
-            _visit_leaf(pages, page, others, keys, visitor)
-        else:
-            opened = [_opened(pages, other) for other in others if other is not None]
-            for slot in _slots(page):
-                there = [_child(other, slot, keys) for other in opened]
-                _visit_own(pages, _child(page, slot, keys), there, keys.child(slot), visitor)
     if isinstance(node, Ref):
         visitor.page(node, keys.height)
+
+
+def _visit_below(
+    pages: PageSource, node: Ref | Leaf | Lifted, others: Sequence[Node], keys: Range, visitor: Visitor
+) -> None:
+    page = _opened(pages, node)
+    if isinstance(page, Leaf):
+        _visit_leaf(pages, page, others, keys, visitor)
+        return
+    opened = [_opened(pages, other) for other in others if other is not None]
+    for slot in _slots(page):
+        there = [_child(other, slot, keys) for other in opened]
+        _visit_own(pages, _child(page, slot, keys), there, keys.child(slot), visitor)
 
 
 def _visit_leaf(pages: PageSource, leaf: Leaf, others: Sequence[Node], keys: Range, visitor: Visitor) -> None:

@@ -1,20 +1,21 @@
 """
 Prove that snapshots can be restored, and name those that can't.
 
-What several snapshots share is read once, and its damage is held against each of them.
+What several snapshots share is read once, and its damage is held against each of them. When a sample has found
+something, all are walked through once more: others may have that chunk too, and have passed it over.
 """
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 
 from onecut.repository.errors import Damaged, NoSuchObject, NoSuchSnapshot
-from onecut.repository.manifest import GroupManifest, SnapshotManifest, read_group
+from onecut.repository.manifest import Chain, GroupManifest, SnapshotManifest, read_group
 from onecut.repository.mark import Marks
 from onecut.repository.page import Entry, Leaf, Ref
-from onecut.repository.repository import Reader, Repository
+from onecut.repository.repository import Reader, Repository, chunk_path
 
 
 @dataclass(frozen=True)
@@ -51,27 +52,25 @@ def verify(
     *,
     sample: float = 1.0,
     only: Callable[[SnapshotManifest], bool] = lambda manifest: True,  # noqa: ARG005 - the default takes all
+    known: Iterable[Damaged] = (),
     progress: Callable[[int], None] = lambda chunks: None,  # noqa: ARG005 - the default ignores it
     workers: int = 4,
 ) -> Verification:
     """
     Read all manifests and pages, and the chunks, or of these a random *sample* from 0 to 1.
 
-    *only* chooses snapshots; *progress* is called with the number of chunks read so far.
+    *only* chooses snapshots; *known* is damage that was met before, and is held against whoever has it without being
+    read again; *progress* is called with the number of chunks read so far.
     """
     report = Verification()
     with ThreadPoolExecutor(workers, "verify") as pool:
-        check = _Check(repository, report, sample, progress, pool)
-        for path in [info.path for info in repository.store.list("snapshots")]:
-            snapshot_id = path.rpartition("/")[2].partition(".")[0]
-            try:
-                manifest = repository.read_manifest(path)
-            except Damaged as damage:
-                report.findings.append(_finding(snapshot_id, damage))
-                continue
-            if manifest is not None and only(manifest):
-                report.snapshots += 1
-                report.findings.extend(_finding(snapshot_id, damage) for damage in check.damages(manifest))
+        check = _Check(repository, sample, progress, pool, known)
+        _walk(repository, only, check, report)
+        if sample < 1 and check.bad:
+            again = Verification()
+            _walk(repository, only, _Check(repository, 0, progress, pool, check.bad.values()), again)
+            report.findings = again.findings
+        report.pages, report.chunks = check.pages, check.chunks
     for info in repository.store.list("groups"):
         _verify_group(repository, info.path, report)
     return report
@@ -82,7 +81,8 @@ def prove_group(repository: Repository, group: GroupManifest) -> list[Finding]:
     findings = []
     for member in group.members:
         try:
-            manifest = repository.find(member.snapshot_id)
+            chain = Chain(group.project_id, member.volume_id, member.chain_id)
+            manifest = repository.snapshot(chain, member.snapshot_id)
         except (Damaged, NoSuchSnapshot) as error:
             findings.append(Finding("group", group.group_id, group.path, str(error)))
             continue
@@ -104,6 +104,21 @@ def _verify_group(repository: Repository, path: str, report: Verification) -> No
     report.findings.extend(prove_group(repository, group))
 
 
+def _walk(
+    repository: Repository, only: Callable[[SnapshotManifest], bool], check: "_Check", report: Verification
+) -> None:
+    for path in [info.path for info in repository.store.list("snapshots")]:
+        snapshot_id = path.rpartition("/")[2].partition(".")[0]
+        try:
+            manifest = repository.read_manifest(path)
+        except Damaged as damage:
+            report.findings.append(_finding(snapshot_id, damage))
+            continue
+        if manifest is not None and only(manifest):
+            report.snapshots += 1
+            report.findings.extend(_finding(snapshot_id, damage) for damage in check.damages(manifest))
+
+
 def _finding(snapshot_id: str, damage: Damaged) -> Finding:
     return Finding("snapshot", snapshot_id, damage.path, damage.reason)
 
@@ -114,17 +129,17 @@ class _Check:
     def __init__(
         self,
         repository: Repository,
-        report: Verification,
         sample: float,
         progress: Callable[[int], None],
         pool: ThreadPoolExecutor,
+        known: Iterable[Damaged],
     ) -> None:
-        self._repository, self._report, self._sample = repository, report, sample
-        self._progress, self._pool = progress, pool
+        self._repository, self._sample, self._progress, self._pool = repository, sample, progress, pool
+        self.pages = self.chunks = 0
         self._sound = Marks()
-        """Pages without any damage beneath them, and sound chunks."""
-        self._bad: dict[tuple[bytes, int], Damaged] = {}
-        """Damaged chunks."""
+        """Pages beneath which nothing damaged was met, and sound chunks."""
+        self.bad = {damage.path: damage for damage in known}
+        """Damaged chunks, by their names."""
 
     def damages(self, manifest: SnapshotManifest) -> list[Damaged]:
         """Return what is damaged of a snapshot."""
@@ -138,7 +153,7 @@ class _Check:
             page = reader.page(ref)
         except Damaged as damage:
             return [damage]
-        self._report.pages += 1
+        self.pages += 1
         found: list[Damaged] = []
         if not isinstance(page, Leaf):
             for child in page.children.values():
@@ -150,22 +165,23 @@ class _Check:
         return found
 
     def _chunks(self, reader: Reader, page: Leaf) -> list[Damaged]:
-        wanted = {
-            entry.place: entry
-            for _, entry in page.items()
-            if not self._sound.has("chunks", *entry.place) and (self._sample >= 1 or random.random() < self._sample)  # noqa: S311 - a sample, not a secret
-        }
-        found = [damage for place, damage in self._bad.items() if wanted.pop(place, None)]
-        for entry, damage in zip(
-            wanted.values(), self._pool.map(partial(_damage, reader), wanted.values()), strict=True
-        ):
-            self._report.chunks += 1
+        entries = {chunk_path(*entry.place): entry for _, entry in page.items()}
+        found = [self.bad[path] for path in entries if path in self.bad]
+        wanted = [
+            entry
+            for path, entry in entries.items()
+            if path not in self.bad
+            and not self._sound.has("chunks", *entry.place)
+            and (self._sample >= 1 or random.random() < self._sample)  # noqa: S311 - a sample, not a secret
+        ]
+        for entry, damage in zip(wanted, self._pool.map(partial(_damage, reader), wanted), strict=True):
+            self.chunks += 1
             if damage is None:
                 self._sound.add("chunks", *entry.place)
             else:
-                self._bad[entry.place] = damage
+                self.bad[damage.path] = damage
                 found.append(damage)
-        self._progress(self._report.chunks)
+        self._progress(self.chunks)
         return found
 
 

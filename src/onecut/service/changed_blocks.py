@@ -92,7 +92,7 @@ def _archived(snapshot: Snapshot) -> str:
 def _image(repository: Repository, path: str) -> Image:
     manifest = repository.read_manifest(path)
     if manifest is None:
-        raise Damaged(path, "it is missing")
+        raise repository.explain_missing(path)
     return Image(repository, manifest)
 
 
