@@ -620,7 +620,7 @@ class TestRetention:
         policy_id = policy(shop, shop.volume(), retention_days=3)
         look(shop, SEVEN)
         with shop.database.writing() as session:
-            policies.delete_policy(session, OURS, policy_id)
+            policies.delete_policy(session, OURS, policy_id, shop.clock.now())
 
         assert look(shop, SEVEN + timedelta(days=1)) == 0
         assert len(taken(shop)) == 1

@@ -7,7 +7,7 @@ from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading
-from onecut.api.fields import Filters, Limit
+from onecut.api.fields import Filters, Limit, Marker
 from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.archives import SnapshotChain
@@ -54,7 +54,7 @@ class ChainListQuery(Filters):
     id: str | None = None
     volume_id: str | None = None
     category: str | None = None
-    marker: Annotated[str | None, Field(description="Id of the last item of the page before.")] = None
+    marker: Marker | None = None
     limit: Limit = 1000
 
 

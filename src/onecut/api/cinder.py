@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Header, HTTPException, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from onecut.api.fields import Body, Filters, Limit, Offset, SortDir, Text255
+from onecut.api.fields import Body, Filters, Limit, Marker, Offset, SortDir
 from onecut.api.versions import MICROVERSION
 from onecut.service.listing import Page
 
@@ -40,7 +40,7 @@ def version(request: Request) -> str:
 class CinderPage(Filters):
     """Sorting and paging of a Cinder list. Filters that Cinder keeps for administrators have no effect."""
 
-    marker: Text255 | None = Field(default=None, description="Id of the last item of the page before.")
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort: Annotated[str, Field(pattern=r"^(id|status|size|created_at)(:(asc|desc))?$")] | None = Field(

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
-from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, Text255, Uuid
+from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, OwnMarker, Text255, Uuid
 from onecut.api.routing import Router
 from onecut.api.snapshots import RollBackSnapshot
 from onecut.clock import time_text
@@ -56,6 +56,7 @@ class UpdateLegacySnapshot(Body):
 class ListLegacySnapshots(Filters):
     """The query of the list."""
 
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     id: list[Text255] | None = Field(default=None, description="May come several times.")
@@ -145,12 +146,12 @@ def list_legacy_snapshots(
     project_id: str, query: Annotated[ListLegacySnapshots, Query()], session: Reading, request: Request
 ) -> LegacySnapshotPage:
     """List legacy snapshots, the newest first."""
-    page = Page(limit=query.limit, offset=query.offset)
+    page = Page(limit=query.limit, offset=query.offset, marker=query.marker)
     listed = legacy_snapshots.list_page(session, project_id, query.wanted(), page)
     return LegacySnapshotPage(
         count=listed.total,
         snapshots=[LegacySnapshotListed(**detail(snapshot).model_dump()) for snapshot in listed.snapshots],
-        snapshots_links=links.next_offset(request, query.offset + query.limit) if listed.more else None,
+        snapshots_links=links.next_page(request, listed.snapshots[-1].id if listed.more else None) or None,
     )
 
 

@@ -85,6 +85,10 @@ EnterpriseProjectFilter = Annotated[
     str, Field(pattern=f"^0$|^all_granted_eps$|{UUID}", description="`all_granted_eps` stands for every one.")
 ]
 
+MARKER: Final = "Id of the last item of the page before; that item may have been deleted meanwhile."
+Marker = Annotated[Uuid, Field(description=MARKER)]
+OwnMarker = Annotated[Marker, Field(json_schema_extra={"x-onecut-extension": True})]
+"""In lists that EVS pages by offset only, where rows that come meanwhile let a page repeat what the last one had."""
 Limit = Annotated[int, Field(ge=1, le=PAGE_MAX, description="Most results of one page.")]
 Offset = Annotated[int, Field(ge=0, le=OFFSET_MAX, description="Results to skip.")]
 SortDir = Literal["asc", "desc"]

@@ -15,6 +15,7 @@ from onecut.api.fields import (
     Filters,
     Limit,
     Offset,
+    OwnMarker,
     SortDir,
     TagFilter,
     Tags,
@@ -113,6 +114,7 @@ class GroupListQuery(GroupCountQuery):
     """Filters, sorting and paging of the list."""
 
     server_id: str | None = None
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "created_at"] = "created_at"
@@ -231,7 +233,7 @@ def create_group(project_id: str, body: CreateGroup, session: Writing, clock: Ti
 @router.get("/detail")
 def list_groups(project_id: str, query: Annotated[GroupListQuery, Query()], session: Reading) -> GroupPage:
     """List groups, the newest first unless sorted otherwise."""
-    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset)
+    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
     found = groups.list_page(session, project_id, _filter(query), page)
     tags_of = tags.of(session, [group.id for group in found])
     return GroupPage(snapshot_groups=[_detail(group, tags_of[group.id]) for group in found])

@@ -28,13 +28,6 @@ def next_page(request: Request, last_id: str | None) -> list[dict[str, str]]:
     """Build the link to the page behind the item *last_id*, with the same query; none when there is no such page."""
     if last_id is None:
         return []
-    query = {key: value for key, value in request.query_params.items() if key != "offset"} | {"marker": last_id}
-    return [{"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode(query)}"}]
-
-
-def next_offset(request: Request, offset: int) -> list[dict[str, str]]:
-    """Build the link to the page that begins at *offset*, with the same query."""
-    query = [(key, value) for key, value in request.query_params.multi_items() if key != "offset"]
-    return [
-        {"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode([*query, ('offset', offset)])}"}
-    ]
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key not in {"offset", "marker"}]
+    query = urlencode([*kept, ("marker", last_id)])
+    return [{"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{query}"}]

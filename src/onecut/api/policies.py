@@ -16,6 +16,7 @@ from onecut.api.fields import (
     Filters,
     Limit,
     Offset,
+    OwnMarker,
     SortDir,
     TagFilter,
     Tags,
@@ -138,6 +139,7 @@ class PolicyCountQuery(Filters):
 class PolicyListQuery(PolicyCountQuery):
     """Filters, sorting and paging of the list."""
 
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "name", "created_at", "updated_at"] = "created_at"
@@ -237,7 +239,7 @@ def create_policy(project_id: str, body: CreatePolicy, session: Writing, clock: 
 @router.get("")
 def list_policies(project_id: str, query: Annotated[PolicyListQuery, Query()], session: Reading) -> PolicyPage:
     """List policies, the newest first unless sorted otherwise."""
-    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset)
+    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
     found = policies.list_page(session, project_id, _filter(query), page)
     tags_of = tags.of(session, [policy.id for policy in found])
     return PolicyPage(snapshot_policies=[_detail(policy, tags_of[policy.id]) for policy in found])
@@ -280,9 +282,9 @@ def update_policy(
 
 
 @router.delete("/{snapshot_policy_id}", status_code=204)
-def delete_policy(project_id: str, snapshot_policy_id: str, session: Writing) -> None:
+def delete_policy(project_id: str, snapshot_policy_id: str, session: Writing, clock: Time) -> None:
     """Delete a policy. Its snapshots stay, until their retention has passed."""
-    policies.delete_policy(session, project_id, snapshot_policy_id)
+    policies.delete_policy(session, project_id, snapshot_policy_id, clock.now())
 
 
 @router.post("/{snapshot_policy_id}/associate", status_code=204)

@@ -8,7 +8,7 @@ from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
-from onecut.api.fields import Body, Filters, Limit, Offset, Text64, Uuid
+from onecut.api.fields import Body, Filters, Limit, Offset, OwnMarker, Text64, Uuid
 from onecut.api.routing import Router
 from onecut.api.volumes import AttachmentView, attachment_view
 from onecut.clock import time_text
@@ -51,6 +51,7 @@ class ListBin(Filters):
 
     name: Text64 | None = None
     status: str | None = None
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     availability_zone: str | None = None
@@ -126,7 +127,7 @@ def list_volumes(
     project_id: str, query: Annotated[ListBin, Query()], session: Reading, settings: Configured
 ) -> BinPage:
     """List the volumes in the bin that pass every filter, the newest first."""
-    page = Page(limit=query.limit, offset=query.offset)
+    page = Page(limit=query.limit, offset=query.offset, marker=query.marker)
     listed = volumes.list_page(
         session, project_id, query.wanted(), page, zones=settings.availability_zones, in_bin=True
     )

@@ -18,6 +18,7 @@ from onecut.api.fields import (
     EnterpriseProjectId,
     Filters,
     Limit,
+    Marker,
     Offset,
     SortDir,
     TagFilter,
@@ -107,7 +108,7 @@ class SnapshotListQuery(SnapshotCountQuery):
 
     ids: Annotated[str | None, Field(description="Ids with commas between; `id` is ignored then.")] = None
     snapshot_group_id: str | None = None
-    marker: Annotated[str | None, Field(description="Id of the last item of the page before.")] = None
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "size", "created_at"] = "created_at"

@@ -22,6 +22,7 @@ from onecut.api.fields import (
     EnterpriseProjectId,
     Filters,
     Limit,
+    Marker,
     Offset,
     SortDir,
     Tags,
@@ -163,7 +164,7 @@ def _check_ids(text: str) -> str:
 class ListVolumes(Filters):
     """The query of the volume list."""
 
-    marker: Uuid | None = None
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "size", "created_at"] = "created_at"

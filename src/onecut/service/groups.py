@@ -204,7 +204,9 @@ def members(session: Session, group_id: str, *, lock: bool = False) -> Sequence[
 def list_page(session: Session, project_id: str, wanted: GroupFilter, page: Page) -> Sequence[SnapshotGroup]:
     """Return one page of the project's groups that pass a filter."""
     query = select(SnapshotGroup).where(SnapshotGroup.project_id == project_id, *_conditions(wanted))
-    return listing.rows(session, query, page, row_id=SnapshotGroup.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=SnapshotGroup.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def count(session: Session, project_id: str, wanted: GroupFilter) -> int:

@@ -32,8 +32,6 @@ VALID_FOR: Final = timedelta(hours=8)
 KNOWN_FOR: Final = timedelta(days=7)
 """How long it is told from a new one. A client that asks again after a long weekend gets no second volume."""
 
-FORGET_EVERY_S: Final = 3600.0
-
 Reply = tuple[str, list[str]]
 """The id of the job, and those of the volumes."""
 

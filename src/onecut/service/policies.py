@@ -14,6 +14,7 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
+from onecut.db.deleted_rows import remember
 from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.tags import Tag
 from onecut.errors import BadRequest, NotFound
@@ -137,7 +138,9 @@ TAGGED: Final = tags.Tagged("snapshot_policy", find)
 def list_page(session: Session, project_id: str, wanted: PolicyFilter, page: Page) -> Sequence[SnapshotPolicy]:
     """Return one page of the project's policies that pass a filter."""
     query = select(SnapshotPolicy).where(SnapshotPolicy.project_id == project_id, *_conditions(wanted))
-    return listing.rows(session, query, page, row_id=SnapshotPolicy.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=SnapshotPolicy.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def count(session: Session, project_id: str, wanted: PolicyFilter) -> int:
@@ -213,7 +216,7 @@ def update(session: Session, project_id: str, policy_id: str, change: PolicyChan
     return policy
 
 
-def delete_policy(session: Session, project_id: str, policy_id: str) -> None:
+def delete_policy(session: Session, project_id: str, policy_id: str, now: datetime) -> None:
     """
     Delete a policy. Its volumes have it no more; the snapshots it took stay, with their retention.
 
@@ -224,6 +227,7 @@ def delete_policy(session: Session, project_id: str, policy_id: str) -> None:
     session.execute(delete(Tag).where(Tag.resource_id == policy.id))
     for model in (PolicyShare, PolicyRun, PolicyVolume):
         session.execute(delete(model).where(model.policy_id == policy.id))
+    remember(session, SnapshotPolicy, [policy.id], now)
     session.execute(delete(SnapshotPolicy).where(SnapshotPolicy.id == policy.id))
 
 

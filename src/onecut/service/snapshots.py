@@ -227,10 +227,10 @@ def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: P
     Return one page of the project's snapshots that pass a filter.
 
     Raises:
-        BadRequest: More than `IDS_MAX` ids (EVS.2228), or a marker that is not in the list (EVS.1024).
+        BadRequest: More than `IDS_MAX` ids (EVS.2228), or an unknown marker (EVS.1024).
     """
     query = select(Snapshot).where(*conditions(project_id, wanted))
-    return listing.rows(session, query, page, row_id=Snapshot.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(session, query, page, project_id=project_id, row_id=Snapshot.id, sort_columns=SORT_COLUMNS)
 
 
 def count(session: Session, project_id: str, wanted: SnapshotFilter) -> int:
