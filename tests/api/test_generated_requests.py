@@ -30,7 +30,7 @@ from schemathesis.specs.openapi.checks import (
 from sqlalchemy import update
 
 from onecut.api.app import create_app
-from onecut.api.examples import EXAMPLES as BODIES
+from onecut.api.examples import BODIES
 from onecut.clock import JumpingClock
 from onecut.db.volumes import Volume
 

@@ -289,6 +289,12 @@ class TestLists:
             ({"sort_dir": "up"}, "EVS.1040"),
             ({"tags": "{"}, "EVS.1062"),
             ({"tags": '[{"key": "a b", "value": ""}]'}, "EVS.1062"),
+            ({"tags": '[{"env":"x"},{"env":"prod"}]'}, "EVS.1062"),
+            ({"tags": '{"env":"x","env":"prod"}'}, "EVS.1062"),
+            ({"tags": '[{"key":"env"}]'}, "EVS.1062"),
+            ({"tags": '[{"value":"prod"}]'}, "EVS.1062"),
+            ({"tags": '[{"key":"a","value":"b","c":"d"}]'}, "EVS.1062"),
+            ({"tags": '[["env","prod"]]'}, "EVS.1062"),
             ({"name": "x" * 256}, "EVS.5400"),
         ],
     )

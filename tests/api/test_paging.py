@@ -10,7 +10,7 @@ from orders import delete_groups, delete_volumes, new_volumes, take_group
 from running import Site, Tenant, wait_until
 from sqlalchemy import select
 
-from onecut.api.examples import EXAMPLES
+from onecut.api.examples import BODIES
 from onecut.db.deleted_rows import DeletedRow
 from onecut.db.volumes import Volume
 from onecut.service import listing
@@ -82,7 +82,7 @@ def delete_chain(site: Site, chain_id: str) -> None:
 
 
 def new_policy(site: Site) -> str:
-    made = site.call("POST", "/v5/{p}/snapshot-policies", 201, json=EXAMPLES["CreatePolicy"])
+    made = site.call("POST", "/v5/{p}/snapshot-policies", 201, json=BODIES["CreatePolicy"])
     return str(made["snapshot_policy"]["id"])
 
 

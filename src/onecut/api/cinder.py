@@ -15,9 +15,17 @@ MICROVERSION_HEADER: Final = "OpenStack-API-Version"
 
 SUPPORTED: Final = frozenset({MICROVERSION, "latest"})
 
+_OTHER_SERVICE: Final = r"[a-z-]+ [\w.]+"
+_OURS: Final = rf"volume ({'|'.join(map(re.escape, sorted(SUPPORTED)))})"
+MICROVERSION_ASKED: Final[Any] = Header(
+    alias=MICROVERSION_HEADER,
+    description="One of `volume` is heeded, and those of other services are not; another one of ours is 406.",
+    json_schema_extra={"pattern": rf"^({_OTHER_SERVICE}, *)*{_OURS}(, *{_OTHER_SERVICE})*$"},
+)
+
 
 async def microversion(
-    response: Response, asked: Annotated[str, Header(alias=MICROVERSION_HEADER)] = f"volume {MICROVERSION}"
+    response: Response, asked: Annotated[str, MICROVERSION_ASKED] = f"volume {MICROVERSION}"
 ) -> None:
     """
     Tell which microversion answers, and refuse any other with 406 as Cinder does.

@@ -38,6 +38,11 @@ def is_cinder(path: str) -> bool:
     return PATHS.match(path) is not None
 
 
+def kind_of(status: int) -> str:
+    """Return what Cinder calls an error of a status."""
+    return KINDS.get(status, OTHER_KIND)
+
+
 def cinder_error(status: int, code: str, message: str) -> JSONResponse:
     """Build an error in Cinder's form."""
-    return JSONResponse({KINDS.get(status, OTHER_KIND): {"code": code, "message": message}}, status)
+    return JSONResponse({kind_of(status): {"code": code, "message": message}}, status)

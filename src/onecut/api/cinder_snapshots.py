@@ -21,8 +21,8 @@ from onecut.api.cloudsnapshots import (
 )
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Text255, absent
+from onecut.api.links import Link
 from onecut.api.routing import Router
-from onecut.api.volumes import Link
 from onecut.service import legacy_snapshots
 from onecut.service.snapshots import SnapshotFilter
 
@@ -64,7 +64,7 @@ def list_snapshots(
     following = links.next_page(request, listed.snapshots[-1].id if listed.more else None)
     return CinderSnapshots(
         snapshots=[detail(snapshot) for snapshot in listed.snapshots],
-        snapshots_links=[Link(**link) for link in following] or None,
+        snapshots_links=following or None,
     )
 
 

@@ -14,9 +14,9 @@ from onecut.api.cinder import Action, CinderPage, version
 from onecut.api.cinder_metadata import Metadata, router_of
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import Body, Text255, absent
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.volumes import (
-    Link,
     NewSize,
     SizeGib,
     SnapshotId,
@@ -234,7 +234,7 @@ def _page(
     following = links.next_page(request, listed.volumes[-1].id if listed.more else None)
     return CinderVolumes(
         volumes=[_view(request, volume) for volume in listed.volumes],
-        volumes_links=[Link(**link) for link in following] or None,
+        volumes_links=following or None,
     )
 
 

@@ -10,6 +10,7 @@ from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, OwnMarker, Text255, Uuid
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.snapshots import RollBackSnapshot
 from onecut.clock import time_text
@@ -117,7 +118,7 @@ class LegacySnapshotPage(BaseModel):
 
     count: Annotated[int, Field(description="Snapshots that pass the filter, on this page or not.")]
     snapshots: list[LegacySnapshotListed]
-    snapshots_links: list[dict[str, str]] | None
+    snapshots_links: list[Link] | None
 
 
 class VolumeRolledBack(BaseModel):

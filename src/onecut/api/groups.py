@@ -28,7 +28,7 @@ from onecut.api.tags import add_routes
 from onecut.clock import time_text
 from onecut.db.snapshots import SnapshotGroup
 from onecut.service import groups, tags
-from onecut.service.groups import GroupFilter, NewGroup
+from onecut.service.groups import MEMBERS_MAX, GroupFilter, NewGroup
 from onecut.service.listing import Page
 
 router = Router(
@@ -44,7 +44,9 @@ class GroupWanted(Body):
     """A group that is asked for: the volumes of a server, or those named."""
 
     server_id: Uuid | None = None
-    volume_ids: list[Uuid] | None = None
+    volume_ids: (
+        Annotated[list[Uuid], Field(json_schema_extra={"maxItems": MEMBERS_MAX, "uniqueItems": True})] | None
+    ) = None
     instant_access: bool | None = None
     name: Text255 | None = None
     description: Text255 | None = None

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.auth import project_caller
@@ -12,6 +12,7 @@ from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import (
     PAGE_MAX,
     Body,
+    Check,
     EnterpriseProjectId,
     Filters,
     Limit,
@@ -64,26 +65,18 @@ Weekday = Annotated[str, Field(pattern=r"^[1-7]$")]
 TimePoints = Annotated[
     list[Hour],
     Field(min_length=1, max_length=24, description="Hours of the day in UTC+8, `0` to `23`."),
-    AfterValidator(_unique),
+    Check(_unique, {"uniqueItems": True}),
 ]
 RepeatWeekdays = Annotated[
     list[Weekday],
     Field(min_length=1, max_length=7, description="`1` is Monday. Not together with `repeat_interval_days`."),
-    AfterValidator(_unique),
+    Check(_unique, {"uniqueItems": True}),
 ]
 RepeatIntervalDays = Annotated[int, Field(ge=1, le=30, description="`1` is every day, beginning with this one.")]
 RetentionDays = Annotated[
     int,
-    AfterValidator(_retention),
-    WithJsonSchema(
-        {
-            "type": "integer",
-            "minimum": FOR_EVER,
-            "maximum": RETENTION_DAYS_MAX,
-            "not": {"const": 0},
-            "description": "Days until a snapshot is deleted by itself; -1 for snapshots that stay.",
-        }
-    ),
+    Check(_retention, {"minimum": FOR_EVER, "maximum": RETENTION_DAYS_MAX, "not": {"const": 0}}),
+    Field(description="Days until a snapshot is deleted by itself; -1 for snapshots that stay."),
 ]
 
 VolumeIds = Annotated[

@@ -3,11 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.dependencies import Reading, Writing
-from onecut.api.fields import Body, TagKey, TagValue
+from onecut.api.fields import Body, Check, TagKey, TagValue
 from onecut.api.routing import Router
 from onecut.service.tags import TAGS_MAX, Tagged
 
@@ -31,7 +31,7 @@ def _unique(tags: list[Tag]) -> list[Tag]:
 class TagsToAdd(Body):
     """Tags to be added; a key the resource has already gets the new value."""
 
-    tags: Annotated[list[Tag], AfterValidator(_unique)]
+    tags: Annotated[list[Tag], Check(_unique, {"uniqueItems": True, "maxItems": TAGS_MAX})]
 
     def table(self) -> dict[str, str]:
         """Return the tags by key."""

@@ -10,8 +10,8 @@ from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Filters, Limit, Offset, OwnMarker, Text255, Uuid
+from onecut.api.links import Link
 from onecut.api.routing import Router
-from onecut.api.volumes import Link
 from onecut.clock import time_text
 from onecut.db.transfers import VolumeTransfer
 from onecut.service import transfers

@@ -8,7 +8,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api import links
@@ -18,6 +18,7 @@ from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     UUID,
     Body,
+    Check,
     EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
@@ -30,9 +31,11 @@ from onecut.api.fields import (
     Text255,
     Uuid,
     absent,
+    between,
     bytes_limit,
     uuid_check,
 )
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
@@ -44,6 +47,9 @@ from onecut.service.volumes import VolumeFilter, VolumeOrder
 router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
 IDS_MAX: Final = 60
+_ID: Final = UUID.strip("^$")
+IDS: Final = rf"""^\[? *['"]?{_ID}['"]?( *, *['"]?{_ID}['"]?){{0,{IDS_MAX - 1}}} *\]?$"""
+"""As EVS writes a list of ids in a query: ``['id1','id2']``; the quotes may be double, or missing."""
 
 VolumeName = Annotated[str, bytes_limit(255, code="EVS.1003")]
 VolumeDescription = Annotated[str, bytes_limit(255, code="EVS.1004")]
@@ -57,7 +63,9 @@ def _cut_off_fraction(value: Any) -> Any:  # noqa: ANN401 - a validator sees wha
 
 
 Whole = Annotated[int, BeforeValidator(_cut_off_fraction)]
-SizeGib = Annotated[Whole, Field(description="GiB; a fraction is cut off.")]
+SizeGib = Annotated[
+    Whole, Field(description="GiB; a fraction is cut off.", json_schema_extra=between(catalog.VOLUME_GIB))
+]
 
 
 def _post_paid(mode: str) -> str:
@@ -67,7 +75,9 @@ def _post_paid(mode: str) -> str:
 
 
 class _BssParam(Body):
-    charging_mode: Annotated[str, AfterValidator(_post_paid)] = Field(default="postPaid", alias="chargingMode")
+    charging_mode: Annotated[str, Check(_post_paid, {"enum": ["postPaid"]})] = Field(
+        default="postPaid", alias="chargingMode"
+    )
 
 
 def _no_pool(storage_id: str | None) -> str | None:
@@ -77,7 +87,7 @@ def _no_pool(storage_id: str | None) -> str | None:
 
 
 class _SchedulerHints(Body):
-    dedicated_storage_id: Annotated[str | None, AfterValidator(_no_pool)] = None
+    dedicated_storage_id: Annotated[str | None, Check(_no_pool, {"maxLength": 0})] = None
 
 
 class _NewVolume(Body):
@@ -86,7 +96,9 @@ class _NewVolume(Body):
     size: SizeGib
     name: VolumeName | None = None
     description: VolumeDescription | None = None
-    count: Whole = Field(default=1, description="A fraction is cut off.")
+    count: Whole = Field(
+        default=1, description="A fraction is cut off.", json_schema_extra=between(range(1, catalog.BATCH_MAX + 1))
+    )
     snapshot_id: SnapshotId | None = None
     backup_id: Text255 | None = None
     image_id: Text255 | None = Field(default=None, alias="imageRef")
@@ -153,8 +165,7 @@ def _split_ids(text: str) -> list[str]:
 
 
 def _check_ids(text: str) -> str:
-    ids = _split_ids(text)
-    if len(ids) > IDS_MAX or not all(re.fullmatch(UUID, found) for found in ids):
+    if re.fullmatch(IDS, text) is None:
         raise PydanticCustomError(
             "ids_invalid", "must be 1 to {limit} UUIDs like ['id1','id2']", {"code": "EVS.1032", "limit": IDS_MAX}
         )
@@ -180,7 +191,7 @@ class ListVolumes(Filters):
     dedicated_storage_name: str | None = None
     volume_type_id: str | None = None
     id: Annotated[str, uuid_check("EVS.1032")] | None = None
-    ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
+    ids: Annotated[str, Check(_check_ids, {"pattern": IDS})] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
     enterprise_project_id: EnterpriseProjectFilter | None = None
@@ -224,13 +235,6 @@ class AttachmentView(BaseModel):
         description="The NBD URI that opens the disk; null until the disk is attached.",
         json_schema_extra={"x-onecut-extension": True},
     )
-
-
-class Link(BaseModel):
-    """A link to a resource."""
-
-    rel: str
-    href: str
 
 
 class PerformanceView(BaseModel):
@@ -345,6 +349,25 @@ class TypeList(BaseModel):
     volume_types: list[TypeView]
 
 
+class ZoneState(BaseModel):
+    """Whether a zone can be used."""
+
+    available: bool = True
+
+
+class ZoneView(BaseModel):
+    """An availability zone."""
+
+    name: str = Field(serialization_alias="zoneName")
+    state: ZoneState = Field(default_factory=ZoneState, serialization_alias="zoneState")
+
+
+class ZoneList(BaseModel):
+    """The availability zones."""
+
+    zones: list[ZoneView] = Field(serialization_alias="availabilityZoneInfo")
+
+
 @router.post("/v2.1/{project_id}/cloudvolumes", status_code=HTTPStatus.ACCEPTED, summary="Create volumes")
 @router.post("/v2/{project_id}/cloudvolumes", summary="Create volumes")
 @router.post("/v3/{project_id}/cloudvolumes", summary="Create volumes")
@@ -378,9 +401,7 @@ def list_volumes(
     return VolumeList(
         count=listed.total,
         volumes=[VolumeView(**view_fields(request, volume, tags_of[volume.id])) for volume in listed.volumes],
-        volumes_links=[
-            Link(**link) for link in links.next_page(request, listed.volumes[-1].id if listed.more else None)
-        ],
+        volumes_links=links.next_page(request, listed.volumes[-1].id if listed.more else None),
     )
 
 
@@ -447,10 +468,9 @@ def type_view(offered: VolumeType, zones: Sequence[str]) -> TypeView:
 
 @router.get("/v2/{project_id}/os-availability-zone", summary="List the availability zones")
 @router.get("/v3/{project_id}/os-availability-zone", summary="List the availability zones")
-def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str, Any]]]:  # noqa: ARG001 - named in the path
+def list_zones(project_id: str, settings: Configured) -> ZoneList:  # noqa: ARG001 - named in the path
     """Name every availability zone."""
-    zones = [{"zoneName": zone, "zoneState": {"available": True}} for zone in settings.availability_zones]
-    return {"availabilityZoneInfo": zones}
+    return ZoneList(zones=[ZoneView(name=zone) for zone in settings.availability_zones])
 
 
 def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> dict[str, Any]:
