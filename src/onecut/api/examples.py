@@ -58,7 +58,7 @@ BODIES: Final[Mapping[str, Any]] = {
         "server_id": SERVER,
     },
     "UpdateVolume": {"volume": {"name": "log", "description": "write-ahead log"}},
-    "ActOnVolume": {"os-extend": {"new_size": 80}},
+    "ActOnVolume": {"os-extend": {"new_size": 80}, "bssParam": {"isAutoPay": "true"}},
     "CreateGroup": {
         "snapshot_group": {
             "server_id": SERVER,
@@ -87,7 +87,7 @@ BODIES: Final[Mapping[str, Any]] = {
     },
     "ExtendVolumes": {"volumes": [{"id": VOLUME, "new_size": 80}, {"id": OTHER_VOLUME, "new_size": 120}]},
     "Unsubscribe": {"volume_ids": [VOLUME, OTHER_VOLUME]},
-    "ChangeChargeMode": {"volume_ids": [VOLUME], "server_id": SERVER},
+    "ChangeChargeMode": {"volume_ids": [VOLUME], "server_id": SERVER, "bss_param": {"is_auto_pay": True}},
     "ModifyQos": {"qos_modify": {"iops": 5000, "throughput": 200}},
     "RetypeVolume": {"os-retype": {"new_type": "ESSD"}},
     "UpdateRecyclePolicy": {"switch": True, "threshold_time": 7, "keep_time": 14},

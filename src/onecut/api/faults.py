@@ -56,6 +56,8 @@ CODE_OF_FIELD: Final[Mapping[str, str]] = {
     "availability_zone": "EVS.1036",
     "volume_type": "EVS.2070",
     "enterprise_project_id": "EVS.2059",
+    "bssParam": "EVS.2147",
+    "bss_param": "EVS.2147",
 }
 """The documented code for a malformed field; every other field gets EVS.5400."""
 

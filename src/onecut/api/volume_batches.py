@@ -7,6 +7,7 @@ from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
+from onecut.api.billing import BssParam
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Uuid, uuid_check
 from onecut.api.routing import Router
@@ -25,6 +26,7 @@ class ExtendVolumes(Body):
     """The body that asks for larger sizes."""
 
     volumes: Annotated[list[_Extension], Field(json_schema_extra={"minItems": 1, "maxItems": catalog.BATCH_MAX})]
+    bss_param: BssParam | None = None
 
 
 class Unsubscribe(Body):
@@ -37,6 +39,7 @@ class ChangeChargeMode(Unsubscribe):
     """The body that lets volumes be billed with their server."""
 
     server_id: Annotated[str, uuid_check("EVS.2229")] | None = None
+    bss_param: BssParam | None = None
 
 
 class UnsubscribedVolume(BaseModel):

@@ -13,6 +13,7 @@ from pydantic_core import PydanticCustomError
 
 from onecut.api import links
 from onecut.api.auth import project_caller
+from onecut.api.billing import CamelBssParam
 from onecut.api.client_tokens import Named
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
@@ -68,18 +69,6 @@ SizeGib = Annotated[
 ]
 
 
-def _post_paid(mode: str) -> str:
-    if mode != "postPaid":
-        raise PydanticCustomError("charging", "must be postPaid: Onecut bills nothing", {"code": "EVS.2147"})
-    return mode
-
-
-class _BssParam(Body):
-    charging_mode: Annotated[str, Check(_post_paid, {"enum": ["postPaid"]})] = Field(
-        default="postPaid", alias="chargingMode"
-    )
-
-
 def _no_pool(storage_id: str | None) -> str | None:
     if storage_id:
         raise PydanticCustomError("no_pool", "there is no dedicated storage pool; leave it out")
@@ -132,7 +121,7 @@ class CreateVolume(Body):
 
     volume: _NewVolume
     server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
-    bss_param: _BssParam | None = Field(default=None, alias="bssParam")
+    bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")
     scheduler_hints: _SchedulerHints | None = Field(default=None, alias="OS-SCH-HNT:scheduler_hints")
 
 
@@ -157,6 +146,7 @@ class ActOnVolume(Body):
     """The body of an action: a larger size."""
 
     os_extend: NewSize = Field(alias="os-extend")
+    bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")
 
 
 def _split_ids(text: str) -> list[str]:
