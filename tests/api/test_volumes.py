@@ -140,7 +140,7 @@ def test_fields_that_say_nothing_are_taken(site: Site) -> None:
         ({"snapshot_id": UNKNOWN, "backup_id": "b"}, "EVS.1016", "backup_id: "),
         ({"backup_id": "b"}, "EVS.1006", "backup_id: "),
         ({"imageRef": "i"}, "EVS.2046", "imageRef: "),
-        ({"multiattach": "true"}, "EVS.5400", "volume.multiattach: "),
+        ({"multiattach": "true"}, "EVS.1054", "volume.multiattach: "),
         ({"metadata": {"k": None}}, "EVS.5400", "volume.metadata.k: "),
         ({"metadata": {"k": "x" * 256}}, "EVS.5400", "volume.metadata.k: must be at most 255 bytes"),
         ({"metadata": {"full_clone": "yes"}}, "EVS.1063", "metadata.full_clone: "),
@@ -163,9 +163,10 @@ def test_a_wrong_field_is_refused_and_nothing_is_made(
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({}, "EVS.5400"),
-        ([], "EVS.5400"),
-        ({"volume": "v"}, "EVS.5400"),
+        ({}, "EVS.1008"),
+        ({"volume": None}, "EVS.1008"),
+        ([], "EVS.1009"),
+        ({"volume": "v"}, "EVS.1009"),
         ({"volume": PLAIN, "bssParam": {"chargingMode": "prePaid"}}, "EVS.2147"),
         ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": {"dedicated_storage_id": "pool"}}, "EVS.5400"),
         ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": "pool"}, "EVS.5400"),
@@ -188,6 +189,9 @@ def test_an_update_answers_the_flat_volume(site: Site) -> None:
     assert (answer["name"], answer["description"]) == ("new", "kept")
     assert show(site, volume_id)["name"] == "new"
     refused(site, "PUT", path, 400, "EVS.1007", json={"volume": {}})
+    bodies: list[Any] = [{}, {"volume": "new"}, []]
+    for body in bodies:
+        assert "must have volume, an object" in refused(site, "PUT", path, 400, "EVS.1001", json=body)
     refused(site, "PUT", path, 400, "EVS.1003", json={"volume": {"name": "x" * 256}})
     refused(site, "PUT", path, 400, "EVS.1004", json={"volume": {"description": "x" * 256}})
 
@@ -203,7 +207,7 @@ def test_a_deleted_volume_is_gone_when_its_job_has_ended(site: Site) -> None:
 
 @pytest.mark.parametrize(("version", "status"), [("v2.1", 202), ("v2", 200)])
 def test_a_volume_is_extended_when_its_job_has_ended(site: Site, version: str, status: int) -> None:
-    """Both paths; not larger is EVS.1015; an action that is none is EVS.5400."""
+    """Both paths; not larger is EVS.1015; an action that is none is EVS.1011."""
     [volume_id] = create(site)
     path = f"/{version}/{{p}}/cloudvolumes/{volume_id}/action"
     job = site.done(site.call("POST", path, status, json={"os-extend": {"new_size": 11}}))
@@ -211,7 +215,8 @@ def test_a_volume_is_extended_when_its_job_has_ended(site: Site, version: str, s
     assert show(site, volume_id)["size"] == 11
     message = refused(site, "POST", path, 400, "EVS.1015", json={"os-extend": {"new_size": 11}})
     assert message == "new_size: must be more than the present 11 GiB, not 11"
-    refused(site, "POST", path, 400, "EVS.5400", json={"os-shrink": {"new_size": 11}})
+    for body in ({}, {"os-shrink": {"new_size": 11}}, {"os-extend": 11}):
+        assert "must have os-extend, an object" in refused(site, "POST", path, 400, "EVS.1011", json=body)
 
 
 @pytest.mark.parametrize(
@@ -301,7 +306,7 @@ class TestList:
             ({"sort_dir": "up"}, "EVS.1040"),
             ({"status": "melting"}, "EVS.1031"),
             ({"availability_zone": "mars"}, "EVS.1041"),
-            ({"multiattach": "perhaps"}, "EVS.5400"),
+            ({"multiattach": "perhaps"}, "EVS.1054"),
             ({"metadata": "k=v"}, "EVS.1025"),
             ({"id": "x"}, "EVS.1032"),
             ({"server_id": "x"}, "EVS.5400"),

@@ -13,13 +13,12 @@ from onecut.api.auth import project_caller
 from onecut.api.cinder import Action, CinderPage, version
 from onecut.api.cinder_metadata import Metadata, router_of
 from onecut.api.dependencies import Configured, Reading, Time, Writing
-from onecut.api.fields import Body, Text255, absent
+from onecut.api.fields import Body, SnapshotId, Text255, absent
 from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.volumes import (
     NewSize,
     SizeGib,
-    SnapshotId,
     UpdatedVolume,
     VolumeDescription,
     VolumeName,

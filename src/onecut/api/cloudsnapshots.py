@@ -1,21 +1,21 @@
 """``/v2/{project_id}/cloudsnapshots``: legacy snapshots, which stay beside their volume."""
 
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from onecut.api import links
 from onecut.api.auth import project_caller
-from onecut.api.dependencies import Reading, Time, Writing
-from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, OwnMarker, Text255, Uuid
+from onecut.api.dependencies import Configured, Reading, Time, Writing
+from onecut.api.fields import Body, EnterpriseProjectFilter, Filters, Limit, Offset, OwnMarker, Text255, Uuid
 from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.snapshots import RollBackSnapshot
 from onecut.clock import time_text
 from onecut.db.snapshots import Snapshot
-from onecut.service import legacy_snapshots
+from onecut.service import legacy_snapshots, snapshots
 from onecut.service.legacy_snapshots import NewLegacySnapshot
 from onecut.service.listing import Page
 from onecut.service.snapshots import SnapshotFilter
@@ -65,7 +65,7 @@ class ListLegacySnapshots(Filters):
     status: Text255 | None = None
     volume_id: Text255 | None = None
     availability_zone: Text255 | None = None
-    enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     service_type: Text255 | None = None
     dedicated_storage_id: Text255 | None = None
     dedicated_storage_name: Text255 | None = None
@@ -144,11 +144,17 @@ def create_legacy_snapshot(
 
 @router.get("/detail")
 def list_legacy_snapshots(
-    project_id: str, query: Annotated[ListLegacySnapshots, Query()], session: Reading, request: Request
+    project_id: str,
+    query: Annotated[ListLegacySnapshots, Query()],
+    session: Reading,
+    settings: Configured,
+    request: Request,
 ) -> LegacySnapshotPage:
     """List legacy snapshots, the newest first."""
     page = Page(limit=query.limit, offset=query.offset, marker=query.marker)
-    listed = legacy_snapshots.list_page(session, project_id, query.wanted(), page)
+    wanted = query.wanted()
+    snapshots.check_filter(wanted, settings.availability_zones)
+    listed = legacy_snapshots.list_page(session, project_id, wanted, page)
     return LegacySnapshotPage(
         count=listed.total,
         snapshots=[LegacySnapshotListed(**detail(snapshot).model_dump()) for snapshot in listed.snapshots],

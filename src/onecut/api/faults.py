@@ -50,6 +50,8 @@ CODE_OF_FIELD: Final[Mapping[str, str]] = {
     "tags": "EVS.1062",
     "volume_ids": "EVS.1002",
     "volume_id": "EVS.1002",
+    "snapshot_id": "EVS.2045",
+    "multiattach": "EVS.1054",
     "count": "EVS.1021",
     "size": "EVS.1010",
     "new_size": "EVS.1015",

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import (
     AfterValidator,
@@ -47,6 +47,25 @@ class Body(BaseModel):
     """A request body: JSON types are not converted, unknown keys are ignored as EVS ignores them."""
 
     model_config = ConfigDict(strict=True)
+
+
+class OneKey(Body):
+    """A body with codes of its own for what is wrong with its one key, or with all of it."""
+
+    key: ClassVar[str]
+    absent_code: ClassVar[str]
+    """There is no such key."""
+    malformed_code: ClassVar[str]
+    """It, or the body, is no object."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _has_its_key(cls, body: Any) -> Any:  # noqa: ANN401 - a validator sees what came
+        found = body.get(cls.key) if isinstance(body, dict) else body
+        if isinstance(found, dict):
+            return body
+        code = cls.absent_code if found is None else cls.malformed_code
+        raise PydanticCustomError("no_object", "must have {key}, an object", {"code": code, "key": cls.key})
 
 
 def absent(value: Any) -> bool:  # noqa: ANN401 - pydantic asks for any field
@@ -105,6 +124,7 @@ def uuid_check(code: str) -> Check:
     return Check(check, {"pattern": UUID})
 
 
+SnapshotId = Annotated[str, uuid_check("EVS.2045")]
 Text255 = Annotated[str, bytes_limit(255)]
 Text64 = Annotated[str, Field(max_length=64), AfterValidator(_no_nul)]
 Text85 = Annotated[str, Field(max_length=85), AfterValidator(_no_nul)]

@@ -13,6 +13,7 @@ from onecut.api.fields import (
     PAGE_MAX,
     Body,
     Check,
+    EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
@@ -124,7 +125,7 @@ class PolicyCountQuery(Filters):
 
     id: str | None = None
     name: Text255 | None = None
-    enterprise_project_id: str | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     tag_key: str | None = None
     tags: TagFilter | None = None
 

@@ -68,7 +68,7 @@ class TagsInUse(BaseModel):
     tags: list[TagValues]
 
 
-def add_routes(router: Router, tagged: Tagged[Any], id_name: str) -> None:
+def add_routes(router: Router, tagged: Tagged[Any], id_name: str, id_pattern: str | None = None) -> None:
     """
     Add the tag calls of a noun of ``/v5`` to its router, where they must come before the routes by id.
 
@@ -76,8 +76,9 @@ def add_routes(router: Router, tagged: Tagged[Any], id_name: str) -> None:
         router: The noun's, with its prefix.
         tagged: The noun.
         id_name: What EVS calls a resource's id in the path.
+        id_pattern: What it must look like, where EVS has a code for one that does not.
     """
-    resource_id_in_path = Path(alias=id_name)
+    resource_id_in_path = Path(alias=id_name, pattern=id_pattern)
     noun = tagged.resource_type
 
     @router.get("/tags", name=f"list_{noun}_tags")

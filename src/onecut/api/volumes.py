@@ -26,6 +26,8 @@ from onecut.api.fields import (
     Limit,
     Marker,
     Offset,
+    OneKey,
+    SnapshotId,
     SortDir,
     Tags,
     Text64,
@@ -54,7 +56,6 @@ IDS: Final = rf"""^\[? *['"]?{_ID}['"]?( *, *['"]?{_ID}['"]?){{0,{IDS_MAX - 1}}}
 
 VolumeName = Annotated[str, bytes_limit(255, code="EVS.1003")]
 VolumeDescription = Annotated[str, bytes_limit(255, code="EVS.1004")]
-SnapshotId = Annotated[str, uuid_check("EVS.2045")]
 ServerId = Annotated[str, uuid_check("EVS.2131")]
 Performance = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -116,8 +117,10 @@ class _NewVolume(Body):
         )
 
 
-class CreateVolume(Body):
+class CreateVolume(OneKey):
     """The body that asks for volumes."""
+
+    key, absent_code, malformed_code = "volume", "EVS.1008", "EVS.1009"
 
     volume: _NewVolume
     server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
@@ -130,8 +133,10 @@ class _VolumeChange(Body):
     description: VolumeDescription | None = None
 
 
-class UpdateVolume(Body):
+class UpdateVolume(OneKey):
     """The body that renames a volume."""
+
+    key, absent_code, malformed_code = "volume", "EVS.1001", "EVS.1001"
 
     volume: _VolumeChange
 
@@ -142,8 +147,10 @@ class NewSize(Body):
     new_size: SizeGib
 
 
-class ActOnVolume(Body):
+class ActOnVolume(OneKey):
     """The body of an action: a larger size."""
+
+    key, absent_code, malformed_code = "os-extend", "EVS.1011", "EVS.1011"
 
     os_extend: NewSize = Field(alias="os-extend")
     bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")

@@ -24,6 +24,7 @@ from onecut.service import attachments, catalog, deletions, listing, quotas, sna
 from onecut.service.listing import Page
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot
 from onecut.service.volumes import VolumeOrder
+from onecut.states import GROUP_MOVES
 
 MEMBERS_MAX: Final = 64
 """Volumes of one group (EVS user guide)."""
@@ -202,7 +203,7 @@ def members(session: Session, group_id: str, *, lock: bool = False) -> Sequence[
 
 
 def list_page(session: Session, project_id: str, wanted: GroupFilter, page: Page) -> Sequence[SnapshotGroup]:
-    """Return one page of the project's groups that pass a filter."""
+    """Return one page of the project's groups that pass a filter, whose state must be one (EVS.1031)."""
     query = select(SnapshotGroup).where(SnapshotGroup.project_id == project_id, *_conditions(wanted))
     return listing.rows(
         session, query, page, project_id=project_id, row_id=SnapshotGroup.id, sort_columns=SORT_COLUMNS
@@ -210,12 +211,13 @@ def list_page(session: Session, project_id: str, wanted: GroupFilter, page: Page
 
 
 def count(session: Session, project_id: str, wanted: GroupFilter) -> int:
-    """Return how many of the project's groups pass a filter."""
+    """Return how many of the project's groups pass a filter; refuses as `list_page` does."""
     query = select(func.count()).select_from(SnapshotGroup)
     return session.scalar(query.where(SnapshotGroup.project_id == project_id, *_conditions(wanted))) or 0
 
 
 def _conditions(wanted: GroupFilter) -> list[ColumnElement[bool]]:
+    listing.check_state("snapshot group", wanted.status, GROUP_MOVES)
     conditions: list[ColumnElement[bool]] = [
         column == value
         for column, value in (

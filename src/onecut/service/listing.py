@@ -5,7 +5,7 @@ A marker is the id of the last item of the page before. That item may have been 
 looked up in the project, not among what passes the filter, and is known for a day after its end.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Final, Literal, TypeVar, TypeVarTuple
@@ -92,6 +92,12 @@ def _place(
         raise BadRequest(f"marker: {marker!r} is not an item of this list", code="EVS.1024")
     value, item_id = found
     return value, item_id
+
+
+def check_state(resource: str, wanted: str | None, states: Collection[str]) -> None:
+    """Refuse a list of what is in a state that no such *resource* ever has (EVS.1031)."""
+    if wanted is not None and wanted not in states:
+        raise BadRequest(f"status: {wanted!r} is no state of a {resource}", code="EVS.1031")
 
 
 def forget(database: Database, now: datetime) -> None:

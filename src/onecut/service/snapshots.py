@@ -21,9 +21,9 @@ from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import points as point_jobs
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
-from onecut.service import deletions, listing, quotas, tags, volumes
+from onecut.service import catalog, deletions, listing, quotas, tags, volumes
 from onecut.service.listing import Page
-from onecut.states import VOLUME_CUTTABLE
+from onecut.states import SNAPSHOT_MOVES, VOLUME_CUTTABLE
 
 SNAPSHOTS_MAX: Final = 256
 """Snapshots of one volume (EVS user guide)."""
@@ -36,6 +36,9 @@ SLOW_TYPES: Final = frozenset({"SATA", "SAS"})
 
 CHANGEABLE: Final = frozenset({"available", "error", "error_deleting"})
 """States in which name, description and tags may change: all in which no job works on the snapshot or group."""
+
+STATES: Final = frozenset(SNAPSHOT_MOVES) | {"backing-up"}
+"""Every state that EVS documents; a snapshot of Onecut never has the latter one."""
 
 BACKUP_PREFIX: Final = "autobk_snapshot_"
 """Names of snapshots that the backup service made; they are not for rolling back (EVS API reference)."""
@@ -220,6 +223,17 @@ def find(session: Session, project_id: str, snapshot_id: str, *, lock: bool = Fa
 
 TAGGED: Final = tags.TaggedInStates("snapshot", find, CHANGEABLE)
 """How tags are put on snapshots."""
+
+
+def check_filter(wanted: SnapshotFilter, zones: Sequence[str]) -> None:
+    """
+    Refuse a filter that nothing could ever pass.
+
+    Raises:
+        BadRequest: No snapshot ever has that state (EVS.1031), or there is no such zone (EVS.1041).
+    """
+    listing.check_state("snapshot", wanted.status, STATES)
+    catalog.check_zone_filter(wanted.availability_zone, zones)
 
 
 def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: Page) -> Sequence[Snapshot]:

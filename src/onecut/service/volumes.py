@@ -286,10 +286,8 @@ def list_page(
         BadRequest: No volume ever has that state (EVS.1031), there is no such zone (EVS.1041), a metadata filter
             can't be read (EVS.1025), or the marker is unknown (EVS.1024).
     """
-    if wanted.status is not None and wanted.status not in STATES:
-        raise BadRequest(f"status: {wanted.status!r} is no state of a volume", code="EVS.1031")
-    if wanted.availability_zone is not None:
-        catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
+    listing.check_state("volume", wanted.status, STATES)
+    catalog.check_zone_filter(wanted.availability_zone, zones)
     query = select(Volume).where(*_place(project_id, in_bin=in_bin), *_conditions(wanted))
     one_more = replace(page, limit=page.limit + 1)
     found = listing.rows(session, query, one_more, project_id=project_id, row_id=Volume.id, sort_columns=SORT_COLUMNS)
