@@ -78,7 +78,7 @@ class BinnedVolume(BaseModel):
     multiattach: bool
     size: int = Field(description="GiB.")
     metadata: dict[str, str]
-    bootable: str = "false"
+    bootable: str
     tags: dict[str, str]
     availability_zone: str
     created_at: str
@@ -168,6 +168,7 @@ def _view(volume: Volume, tags_of_volume: dict[str, str]) -> BinnedVolume:
         multiattach=volume.multiattach,
         size=volume.size_gib,
         metadata=volume.metadata_,
+        bootable=str(volume.bootable).lower(),
         tags=tags_of_volume,
         availability_zone=volume.availability_zone,
         created_at=time_text(volume.created_at),

@@ -61,7 +61,7 @@ def once(
 
     Raises:
         BadRequest: The token was used for another URL, project or body (EVS.2219), or more than 8 hours ago
-            (EVS.2220), or a volume that it made is gone (EVS.2222).
+            (EVS.2220), or a volume that it made is gone, or in the recycle bin (EVS.2222).
     """
     domain_id = session.get_one(Project, project_id).domain_id
     claim = ClientToken(
@@ -95,7 +95,8 @@ def _repeat(session: Session, project_id: str, request: ClientRequest, first: Cl
             f"X-Client-Token: {request.token} was first used more than {hours} hours ago; take a new one",
             code="EVS.2220",
         )
-    there = select(func.count()).where(Volume.id.in_(first.volume_ids), Volume.project_id == project_id)
+    of_the_project = Volume.project_id == project_id, Volume.pre_deleted_at.is_(None)
+    there = select(func.count()).where(Volume.id.in_(first.volume_ids), *of_the_project)
     if (number := session.scalar(there)) != len(first.volume_ids):
         raise BadRequest(
             f"X-Client-Token: of the {len(first.volume_ids)} volumes that {request.token} made, {number} are left",

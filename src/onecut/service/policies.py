@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session, aliased, selectinload
 from onecut.db.deleted_rows import remember
 from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.tags import Tag
+from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound
 from onecut.service import listing, tags, volumes
 from onecut.service.listing import Page
@@ -253,11 +254,17 @@ def disassociate(session: Session, project_id: str, policy_id: str, wanted: Sequ
     """
     Let a policy take no more snapshots of volumes; those it took stay. One that it does not have is no error.
 
+    A volume may be in the recycle bin: it has its policies there too, for when it comes back.
+
     Raises:
         NotFound: There is no such policy, or no such volume.
     """
     policy = find(session, project_id, policy_id, lock=True)
-    chosen = [volume.id for volume in volumes.lock_all(session, project_id, wanted)]
+    there = select(Volume.id).where(Volume.project_id == project_id, Volume.id.in_(wanted))
+    known = set(session.scalars(there))
+    for volume_id in wanted:
+        if volume_id not in known:
+            raise NotFound("volume", volume_id)
     session.execute(
-        delete(PolicyVolume).where(PolicyVolume.policy_id == policy.id, PolicyVolume.volume_id.in_(chosen))
+        delete(PolicyVolume).where(PolicyVolume.policy_id == policy.id, PolicyVolume.volume_id.in_(known))
     )
