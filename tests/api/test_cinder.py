@@ -120,6 +120,22 @@ class TestVolumes:
 
         assert (found["size"], found["volume_type"], found["snapshot_id"]) == (10, "SSD", snapshot["id"])
 
+    def test_one_from_a_snapshot_is_as_fast_as_its_source(self, site: Site) -> None:
+        """Cinder's call has no field for IOPS; a type that is named must be the snapshot's all the same."""
+        fast = {"availability_zone": "az1", "volume_type": "GPSSD2", "size": 10, "iops": 3000, "throughput": 125}
+        source = site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json={"volume": fast})
+        site.done(source)
+        body = {"snapshot": {"volume_id": source["volume_ids"][0]}}
+        snapshot = made(site, "snapshot", site.call("POST", "/v3/{p}/snapshots", 202, json=body))
+
+        for volume_type in (None, "GPSSD2"):
+            answer = create(site, snapshot_id=snapshot["id"], volume_type=volume_type)
+            found = made(site, "volume", answer)
+            chosen = volume(site, found["id"])
+            assert (chosen["iops"]["total_val"], chosen["throughput"]["total_val"]) == (3000, 125)
+        fault = create(site, status=400, snapshot_id=snapshot["id"], volume_type="SSD")["badRequest"]
+        assert fault["code"] == "EVS.2096"
+
     def test_lists_filter_and_link(self, site: Site, root: str) -> None:
         """A page that was cut links to the next; a filter by metadata may be in Python's quotes or JSON's."""
         mark = str(uuid4())

@@ -6,6 +6,7 @@ from typing import Any
 
 import huaweicloudsdkevs.v2 as evs
 import pytest
+from orders import attach, new_server
 from running import Site, running_site
 from sdk import evs_client
 
@@ -233,6 +234,58 @@ def test_a_state_that_does_not_allow_the_act_is_named(site: Site, status: str, m
     message = refused(site, method, path, 400, code, **body)
     assert f"volume {volume_id} is {status}; this needs" in message
     assert (show(site, volume_id)["status"], show(site, volume_id)["size"]) == (status, 10)
+
+
+def test_a_shared_volume_in_use_is_refused_an_extension_by_a_code_of_its_own(site: Site) -> None:
+    """EVS.1065, alone and among several; detached it is extended like any other."""
+    [volume_id] = create(site, multiattach=True)
+    alone = f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action", {"os-extend": {"new_size": 11}}
+    several = "/v5/{p}/volumes/batch-extend", {"volumes": [{"id": volume_id, "new_size": 11}]}
+    set_status(site, volume_id, "in-use")
+    for path, body in (alone, several):
+        assert f"volume {volume_id} is in-use" in refused(site, "POST", path, 400, "EVS.1065", json=body)
+
+    set_status(site, volume_id, "retyping")
+    refused(site, "POST", alone[0], 400, "EVS.1064", json=alone[1])
+    set_status(site, volume_id, "available")
+    site.done(site.call("POST", alone[0], 202, json=alone[1]))
+
+
+def set_status(site: Site, volume_id: str, status: str) -> None:
+    with site.database.writing() as session:
+        session.get_one(Volume, volume_id).status = status
+
+
+def test_a_volume_from_a_snapshot_has_the_device_mode_of_its_source(site: Site) -> None:
+    """A SCSI disk's are SCSI disks, though the source is gone; they say so to servers, and have names to tell."""
+    [scsi] = create(site, metadata={"hw:passthrough": "true"})
+    snapshot = site.call("POST", "/v5/{p}/snapshots", 202, json={"snapshot": {"volume_id": scsi}})
+    site.done(snapshot)
+    group = site.call("POST", "/v5/{p}/snapshot-groups", 202, json={"snapshot_group": {"volume_ids": [scsi]}})
+    site.done(group)
+    site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{scsi}", 200))
+
+    made = create(site, snapshot_id=snapshot["snapshot_id"], metadata={"k": "v"})
+    path = f"/v5/{{p}}/snapshot-groups/{group['snapshot_group_id']}/volumes"
+    several = site.call("POST", path, 202, json={"volumes": {}})
+    site.done(several)
+
+    assert show(site, made[0])["metadata"] == {"k": "v", "hw:passthrough": "true"}
+    for volume_id in made + several["volume_ids"]:
+        found = show(site, volume_id)
+        assert found["metadata"]["hw:passthrough"] == "true"
+        assert (found["wwn"], found["serial_number"]) == ("3" + volume_id.replace("-", "")[1:], volume_id)
+    assert bus(site, made[0]) == "scsi"
+    [plain] = create(site)
+    assert (bus(site, plain), set(show(site, plain)) & {"wwn", "serial_number"}) == ("virtio", set())
+
+
+def bus(site: Site, volume_id: str) -> str:
+    """Attach a volume to a server of its own, and return how the server sees it."""
+    server_id = new_server(site)
+    attach(site, volume_id, server_id)
+    shown = site.call("GET", f"/v1/{{p}}/cloudservers/{server_id}/block_device/{volume_id}", 200)
+    return str(shown["volumeAttachment"]["bus"])
 
 
 @pytest.mark.parametrize(("volume_id", "status", "code"), [("nonsense", 400, "EVS.1002"), (UNKNOWN, 404, "EVS.5404")])

@@ -260,6 +260,7 @@ FIELDS: Final[Mapping[str, Any]] = {
     "next_at": LATER,
     "next_marker": 1048576,
     "offset": 1048576,
+    "bus": "virtio",
     "os-extended-snapshot-attributes:progress": "100%",
     "os-extended-snapshot-attributes:project_id": PROJECT,
     "os-vol-tenant-attr:tenant_id": PROJECT,

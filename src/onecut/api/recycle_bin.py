@@ -10,7 +10,7 @@ from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import Body, Filters, Limit, Offset, OwnMarker, Text64, Uuid
 from onecut.api.routing import Router
-from onecut.api.volumes import AttachmentView, attachment_view
+from onecut.api.volumes import AttachmentView, attachment_view, wwn
 from onecut.clock import time_text
 from onecut.db.volumes import Volume
 from onecut.service import recycle_bin, recycle_policy, tags, volumes
@@ -91,7 +91,7 @@ class BinnedVolume(BaseModel):
     dedicated_storage_id: str | None = None
     dedicated_storage_name: str | None = None
     volume_image_metadata: dict[str, Any] | None = None
-    wwn: str | None = None
+    wwn: str | None
 
 
 class BinnedVolumeEnvelope(BaseModel):
@@ -177,4 +177,5 @@ def _view(volume: Volume, tags_of_volume: dict[str, str]) -> BinnedVolume:
         enterprise_project_id=volume.enterprise_project_id,
         pre_deleted_at=time_text(volume.pre_deleted_at),
         plan_delete_at=time_text(volume.plan_delete_at),
+        wwn=wwn(volume),
     )

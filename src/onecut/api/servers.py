@@ -229,7 +229,7 @@ class BlockDevice(BaseModel):
     size: int = Field(description="GiB.")
     boot_index: int | None = Field(default=None, serialization_alias="bootIndex")
     pci_address: str = Field(default="", serialization_alias="pciAddress")
-    bus: str = "virtio"
+    bus: str = Field(description="`scsi` for a volume with `hw:passthrough`, else `virtio`.")
 
 
 class BlockDeviceEnvelope(BaseModel):
@@ -457,6 +457,7 @@ def _block_device(attachment: Attachment) -> BlockDevice:
         server_id=attachment.server_id,
         device=attachment.device,
         size=attachment.volume.size_gib,
+        bus="scsi" if attachment.volume.passthrough else "virtio",
     )
 
 

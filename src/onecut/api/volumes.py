@@ -294,6 +294,10 @@ class VolumeView(UpdatedVolume):
     enterprise_project_id: str
     iops: PerformanceView | None = Field(exclude_if=absent)
     throughput: PerformanceView | None = Field(exclude_if=absent, description="MiB/s.")
+    wwn: str | None = Field(
+        exclude_if=absent, description="Of a SCSI disk: what whoever runs the server lets it tell of itself."
+    )
+    serial_number: str | None = Field(exclude_if=absent, description="The same; it is the volume's id.")
     consistencygroup_id: str | None = None
     replication_status: str | None = None
     user_id: str | None = None
@@ -478,8 +482,15 @@ def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> d
         "enterprise_project_id": volume.enterprise_project_id,
         "iops": _performance(volume, volume.iops),
         "throughput": _performance(volume, volume.throughput_mib),
+        "wwn": wwn(volume),
+        "serial_number": volume.id if volume.passthrough else None,
         "onecut": VolumeExtension(hydration=_hydration(volume)),
     }
+
+
+def wwn(volume: Volume) -> str | None:
+    """Name a SCSI disk as T10 does: 3 begins a name of 128 bits that a place gives (SPC-5, NAA locally assigned)."""
+    return f"3{volume.id.replace('-', '')[1:]}" if volume.passthrough else None
 
 
 def _hydration(volume: Volume) -> HydrationView | None:

@@ -131,6 +131,7 @@ def row(volume: Volume, wanted: NewSnapshot, snapshot_group_id: str | None, now:
         size_gib=volume.size_gib,
         volume_type=volume.volume_type,
         availability_zone=volume.availability_zone,
+        passthrough=volume.passthrough,
         category="flash",
         instant_access=wanted.instant_access,
         instant_access_at_creation=wanted.instant_access,

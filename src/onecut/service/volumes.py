@@ -17,20 +17,20 @@ from sqlalchemy.orm import Session
 
 from onecut.db.moves import move
 from onecut.db.snapshots import Snapshot
-from onecut.db.volumes import Attachment, Volume
+from onecut.db.volumes import PASSTHROUGH, Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, tags
+from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, sources, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
-SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
+SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", PASSTHROUGH})
 """Metadata that a volume made from a snapshot has from its source."""
 
 METADATA_VALUES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "full_clone": (frozenset({"0", "1"}), "EVS.1063"),
-    "hw:passthrough": (frozenset({"true", "false"}), "EVS.1057"),
+    PASSTHROUGH: (frozenset({"true", "false"}), "EVS.1057"),
     "create_for_volume_id": (frozenset({"true", "false"}), "EVS.5400"),
     "__system__encrypted": (frozenset({"0"}), "EVS.2041"),  # there is no key service
     "__system__cmkid": (frozenset(), "EVS.2041"),
@@ -137,7 +137,8 @@ def create(
         raise BadRequest(f"count: must be 1 to {catalog.BATCH_MAX}, not {count}", code="EVS.1021")
     _check_metadata(order.metadata, from_snapshot=order.snapshot_id is not None)
     if order.snapshot_id is not None:
-        _check_source(session, project_id, order, order.snapshot_id, count)
+        source = _check_source(session, project_id, order, order.snapshot_id, count)
+        order = replace(order, metadata={**order.metadata, **sources.metadata(source)})
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
 
 
@@ -400,7 +401,7 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
 
     Raises:
         NotFound: There is no such volume.
-        WrongState: It is attached, or something is being done with it (EVS.1064).
+        WrongState: It is attached, or something is being done with it (EVS.1064; EVS.1065 for a shared one in use).
         BadRequest: The size is not larger, or too large (EVS.1015).
         QuotaExceeded: The project's quotas have no room for it (EVS.1042).
     """
@@ -413,7 +414,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
 
 def begin_extension(session: Session, volume: Volume, size_gib: int, now: datetime) -> None:
     """Mark a volume that the transaction holds as being extended; raises as `order_extension` does."""
-    move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1064")
+    shared = volume.multiattach and volume.status == "in-use"
+    move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1065" if shared else "EVS.1064")
     if size_gib <= volume.size_gib:
         raise BadRequest(
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
@@ -484,7 +486,7 @@ def _check_metadata(metadata: Mapping[str, str], *, from_snapshot: bool) -> None
             raise BadRequest(f"metadata.{key}: {needed}; got {value!r}", code=code)
 
 
-def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> None:
+def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> Snapshot:
     # Locked, so that its deletion, which looks for volumes in creation, comes before or after this order.
     query = select(Snapshot).where(Snapshot.id == snapshot_id, Snapshot.project_id == project_id)
     snapshot = session.scalar(query.with_for_update())
@@ -503,6 +505,7 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
     if snapshot.legacy:
         _check_copies(session, snapshot_id, count)
+    return snapshot
 
 
 def _check_copies(session: Session, snapshot_id: str, count: int) -> None:
