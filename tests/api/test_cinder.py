@@ -155,6 +155,19 @@ class TestVolumes:
         assert [each["id"] for each in names["volumes"]] == [ids[0], ids[2], ids[1]]
         assert set(names["volumes"][0]) == {"id", "name", "links"}
 
+    def test_the_list_tells_bootable_ones_from_others(self, site: Site, root: str) -> None:
+        """In any of the spellings of a truth."""
+        mark = str(uuid4())
+        plain, bootable = [made(site, "volume", create(site, size=10, name=mark))["id"] for _ in range(2)]
+        act(site, bootable, 200, os_set_bootable={"bootable": True})
+
+        for spelling, expected in (("True", [bootable]), ("true", [bootable]), ("false", [plain])):
+            query = {"name": mark, "bootable": spelling}
+            found = site.call("GET", f"{root}/volumes/detail", 200, params=query)["volumes"]
+            assert [each["id"] for each in found] == expected
+        fault = site.call("GET", f"{root}/volumes", 400, params={"bootable": "perhaps"})["badRequest"]
+        assert "bootable" in fault["message"]
+
     def test_actions_extend_flag_and_delete(self, site: Site, disk: str) -> None:
         """Each has its effect, and the documented status without a body."""
         assert act(site, disk, 202, os_extend={"new_size": 12}) is None

@@ -84,7 +84,7 @@ def sign_in_again(site: Site) -> None:
 
 
 def refused(site: Site, method: str, path: str, status: int, code: str, **options: Any) -> str:
-    error = site.call(method, path, status, **options)["error"]
+    (error,) = site.call(method, path, status, **options).values()
     assert error["code"] == code, error
     return str(error["message"])
 

@@ -11,7 +11,9 @@ from typing import Final
 from fastapi.responses import JSONResponse
 
 PATHS: Final = re.compile(
-    r"/v[23]/[^/]+/(?!volumes/[^/]+/retype$)(volumes|snapshots|types|os-availability-zone|extensions|limits|os-vendor-snapshots)(/|$)"
+    r"/v[23]/[^/]+/(?!volumes/[^/]+/retype$)"
+    r"(volumes|snapshots|types|os-availability-zone|extensions|limits|os-vendor-snapshots|os-volume-transfer|os-quota-sets)"
+    r"(/|$)"
 )
 """The paths that EVS has from Cinder. What EVS put under `/v2` and `/v3` itself answers in its own form."""
 

@@ -128,6 +128,7 @@ class ListCinderVolumes(CinderPage):
     name: Text255 | None = None
     status: Text255 | None = None
     availability_zone: Text255 | None = None
+    bootable: bool | None = None
     metadata: Annotated[Text255, BeforeValidator(_json_text)] | None = Field(
         default=None, description="`{'key': 'value'}`, in Python's quotes or JSON's."
     )
@@ -135,7 +136,11 @@ class ListCinderVolumes(CinderPage):
     def wanted(self) -> VolumeFilter:
         """Say it in the service's words."""
         return VolumeFilter(
-            name=self.name, status=self.status, availability_zone=self.availability_zone, metadata=self.metadata
+            name=self.name,
+            status=self.status,
+            availability_zone=self.availability_zone,
+            bootable=self.bootable,
+            metadata=self.metadata,
         )
 
 

@@ -89,6 +89,7 @@ class VolumeFilter:
     status: str | None = None
     availability_zone: str | None = None
     multiattach: bool | None = None
+    bootable: bool | None = None
     volume_type_id: str | None = None
     enterprise_project_id: str | None = None
     server_id: str | None = None
@@ -524,6 +525,7 @@ def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
             (Volume.status, wanted.status),
             (Volume.availability_zone, wanted.availability_zone),
             (Volume.multiattach, wanted.multiattach),
+            (Volume.bootable, wanted.bootable),
             (Volume.enterprise_project_id, wanted.enterprise_project_id),
         )
         if value is not None
