@@ -14,7 +14,7 @@ import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import asdict, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -56,7 +56,7 @@ from onecut.repository.address import open_store
 from onecut.repository.errors import RepositoryError
 from onecut.repository.repository import Repository
 from onecut.repository.serve import ImageServer
-from onecut.service import idempotency, identity, limits, quotas, recycle_bin, retention, scheduler, volumes
+from onecut.service import idempotency, identity, limits, listing, quotas, recycle_bin, retention, scheduler, volumes
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
@@ -66,10 +66,18 @@ How long a connection may be idle. Clients that keep connections forget them ear
 uvicorn's own default too; most proxies after 60): who closes last closes none on which a request is under way.
 """
 
+FORGET_EVERY_S: Final = 3600.0
+
 log = structlog.get_logger()
 
 MakeEngine = Callable[[Settings, Database, Clock], Engine]
 OnStep = Callable[[str, str], None]
+
+
+def _forget(database: Database, now: datetime) -> None:
+    """Remove what need not be known any more."""
+    idempotency.forget(database, now)
+    listing.forget(database, now)
 
 
 def qemu_engine(settings: Settings, database: Database, clock: Clock) -> Engine:
@@ -224,8 +232,7 @@ class Onecut:
             asyncio.create_task(repeat(lambda: retention.enforce(database, self.clock.now())), name="retention"),
             asyncio.create_task(repeat(lambda: scheduler.look(database, self.clock.now())), name="policies"),
             asyncio.create_task(
-                repeat(lambda: idempotency.forget(database, self.clock.now()), every_s=idempotency.FORGET_EVERY_S),
-                name="client tokens",
+                repeat(lambda: _forget(database, self.clock.now()), every_s=FORGET_EVERY_S), name="forgetting"
             ),
             asyncio.create_task(repeat(lambda: recycle_bin.empty(database, self.clock.now())), name="recycle bin"),
             asyncio.create_task(

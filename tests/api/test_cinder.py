@@ -120,6 +120,22 @@ class TestVolumes:
 
         assert (found["size"], found["volume_type"], found["snapshot_id"]) == (10, "SSD", snapshot["id"])
 
+    def test_one_from_a_snapshot_is_as_fast_as_its_source(self, site: Site) -> None:
+        """Cinder's call has no field for IOPS; a type that is named must be the snapshot's all the same."""
+        fast = {"availability_zone": "az1", "volume_type": "GPSSD2", "size": 10, "iops": 3000, "throughput": 125}
+        source = site.call("POST", "/v2.1/{p}/cloudvolumes", 202, json={"volume": fast})
+        site.done(source)
+        body = {"snapshot": {"volume_id": source["volume_ids"][0]}}
+        snapshot = made(site, "snapshot", site.call("POST", "/v3/{p}/snapshots", 202, json=body))
+
+        for volume_type in (None, "GPSSD2"):
+            answer = create(site, snapshot_id=snapshot["id"], volume_type=volume_type)
+            found = made(site, "volume", answer)
+            chosen = volume(site, found["id"])
+            assert (chosen["iops"]["total_val"], chosen["throughput"]["total_val"]) == (3000, 125)
+        fault = create(site, status=400, snapshot_id=snapshot["id"], volume_type="SSD")["badRequest"]
+        assert fault["code"] == "EVS.2096"
+
     def test_lists_filter_and_link(self, site: Site, root: str) -> None:
         """A page that was cut links to the next; a filter by metadata may be in Python's quotes or JSON's."""
         mark = str(uuid4())
@@ -138,6 +154,19 @@ class TestVolumes:
         names = listed("volumes", metadata=f'{{"m": "{mark}"}}', sort_key="size", sort_dir="desc", all_tenants="1")
         assert [each["id"] for each in names["volumes"]] == [ids[0], ids[2], ids[1]]
         assert set(names["volumes"][0]) == {"id", "name", "links"}
+
+    def test_the_list_tells_bootable_ones_from_others(self, site: Site, root: str) -> None:
+        """In any of the spellings of a truth."""
+        mark = str(uuid4())
+        plain, bootable = [made(site, "volume", create(site, size=10, name=mark))["id"] for _ in range(2)]
+        act(site, bootable, 200, os_set_bootable={"bootable": True})
+
+        for spelling, expected in (("True", [bootable]), ("true", [bootable]), ("false", [plain])):
+            query = {"name": mark, "bootable": spelling}
+            found = site.call("GET", f"{root}/volumes/detail", 200, params=query)["volumes"]
+            assert [each["id"] for each in found] == expected
+        fault = site.call("GET", f"{root}/volumes", 400, params={"bootable": "perhaps"})["badRequest"]
+        assert "bootable" in fault["message"]
 
     def test_actions_extend_flag_and_delete(self, site: Site, disk: str) -> None:
         """Each has its effect, and the documented status without a body."""

@@ -220,6 +220,19 @@ class TestRefusals:
         assert [word for word in words if word not in error["message"]] == []
         assert listed(site)["count"] == before
 
+    @pytest.mark.parametrize(
+        ("query", "code"),
+        [
+            ({"status": "melting"}, "EVS.1031"),
+            ({"availability_zone": "mars"}, "EVS.1041"),
+            ({"enterprise_project_id": "x"}, "EVS.2059"),
+        ],
+    )
+    def test_a_wrong_filter_is_refused(self, site: Site, query: dict[str, str], code: str) -> None:
+        """400 with the documented code, naming the parameter."""
+        error = site.call("GET", "/v2/{p}/cloudsnapshots/detail", 400, params=query)["error"]
+        assert (error["code"], next(iter(query)) in error["message"]) == (code, True)
+
     def test_the_eighth_of_a_volume_is_refused(self, site: Site, disk: str) -> None:
         """Seven for each volume; standard snapshots have a limit of their own."""
         for _ in range(7):

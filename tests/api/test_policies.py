@@ -221,6 +221,7 @@ class TestRefusals:
             ({"sort_key": "retention_days"}, "EVS.1039"),
             ({"sort_dir": "up"}, "EVS.1040"),
             ({"tags": "prod"}, "EVS.1062"),
+            ({"enterprise_project_id": "!!"}, "EVS.2059"),
         ],
     )
     def test_queries(self, site: Site, query: dict[str, str], code: str) -> None:

@@ -40,7 +40,7 @@ def used(site: Site, *resources: str) -> list[tuple[int, int]]:
 
 
 def refused(site: Site, method: str, path: str, status: int, code: str, **options: Any) -> str:
-    error = site.call(method, path, status, **options)["error"]
+    (error,) = site.call(method, path, status, **options).values()
     assert error["code"] == code, error
     return str(error["message"])
 

@@ -18,7 +18,9 @@ from orders import (
 )
 from running import Site, running_site, wait_until
 
+from onecut.api.examples import BODIES
 from onecut.clock import JumpingClock, time_text
+from onecut.db.volumes import Volume
 from onecut.engine.memory import MemoryEngine
 
 BIRTH = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
@@ -82,7 +84,7 @@ def sign_in_again(site: Site) -> None:
 
 
 def refused(site: Site, method: str, path: str, status: int, code: str, **options: Any) -> str:
-    error = site.call(method, path, status, **options)["error"]
+    (error,) = site.call(method, path, status, **options).values()
     assert error["code"] == code, error
     return str(error["message"])
 
@@ -178,6 +180,42 @@ class TestDeletion:
         message = refused(site, "POST", path, 400, "EVS.5400", json={"rollback": {"volume_id": gone}})
         assert message == f"volume {gone}, the source of snapshot {snapshot_id}, was deleted"
         assert bin_ids(site) == [gone]
+
+    def test_it_keeps_its_policies_and_may_leave_them(self, site: Site, clock: JumpingClock) -> None:
+        """In the bin as outside of it; a volume that nobody has is 404."""
+        kept, left = old_volumes(site, clock, 2)
+        path = "/v5/{p}/snapshot-policies"
+        policy = site.call("POST", path, 201, json=BODIES["CreatePolicy"])["snapshot_policy"]["id"]
+        site.call("POST", f"{path}/{policy}/associate", 204, json=[kept, left])
+        delete_volumes(site, [kept, left])
+
+        site.call("POST", f"{path}/{policy}/disassociate", 204, json=[left])
+        assert refused(site, "POST", f"{path}/{policy}/disassociate", 404, "EVS.5404", json=[kept, UNKNOWN])
+        assert site.call("GET", f"{path}/{policy}", 200)["snapshot_policy"]["onecut"]["volume_ids"] == [kept]
+
+    def test_a_creation_that_is_repeated_does_not_answer_with_it(self, site: Site) -> None:
+        """EVS.2222, as for a volume that was deleted for good; nothing is made."""
+        site.call("PUT", f"{BIN}/policy", 204, json={"switch": True, "threshold_time": 1})
+        body = {"volume": {"availability_zone": "az1", "volume_type": "SSD", "size": 10}}
+        named = {"json": body, "headers": {"X-Client-Token": UNKNOWN}}
+        answer = site.call("POST", "/v2.1/{p}/cloudvolumes", 202, **named)
+        site.done(answer)
+        with site.database.writing() as session:
+            session.get_one(Volume, answer["volume_ids"][0]).created_at -= timedelta(days=1)
+        delete_volumes(site, answer["volume_ids"])
+
+        message = refused(site, "POST", "/v2.1/{p}/cloudvolumes", 400, "EVS.2222", **named)
+        assert message == f"X-Client-Token: of the 1 volumes that {UNKNOWN} made, 0 are left"
+        assert bin_ids(site) == answer["volume_ids"]
+
+    def test_it_is_shown_as_bootable_as_it_was(self, site: Site, clock: JumpingClock) -> None:
+        """The flag is the volume's, there as here."""
+        [gone] = old_volumes(site, clock)
+        path = f"/v3/{site.project_id}/volumes/{gone}/action"
+        assert site.client.post(path, json={"os-set_bootable": {"bootable": True}}).status_code == 200
+        delete_volumes(site, [gone])
+
+        assert site.call("GET", f"{BIN}/{gone}", 200)["volume"]["bootable"] == "true"
 
     def test_its_snapshots_stay_of_use(self, site: Site, clock: JumpingClock) -> None:
         """A volume is made from a snapshot of a volume in the bin, and holds what that held."""

@@ -209,6 +209,8 @@ class TestLists:
             ({"sort_dir": "up"}, "EVS.1040"),
             ({"tags": "x"}, "EVS.1062"),
             ({"name": "x" * 256}, "EVS.5400"),
+            ({"status": "melting"}, "EVS.1031"),
+            ({"availability_zone": "mars"}, "EVS.1041"),
         ],
     )
     def test_a_wrong_query_is_refused(self, site: Site, query: dict[str, str], code: str) -> None:
@@ -218,6 +220,12 @@ class TestLists:
         (field, value), *_ = query.items()
         assert (error["code"], field in error["message"]) == (code, True)
         assert value[:20] in error["message"]
+
+    def test_a_count_refuses_as_the_list_does(self, site: Site) -> None:
+        """A state that none ever has, and a zone that there is not."""
+        for query, code in (({"status": "melting"}, "EVS.1031"), ({"availability_zone": "mars"}, "EVS.1041")):
+            error = site.call("GET", "/v5/{p}/snapshots/count", 400, params=query)["error"]
+            assert error["code"] == code
 
     def test_61_ids_are_refused(self, site: Site) -> None:
         """EVS.2228; sixty are taken, unknown ones ignored."""
@@ -255,6 +263,27 @@ class TestLists:
         assert found(site, volume_id=disk, limit="2", marker=made[2]) == [made[1], made[0]]
         assert found(site, volume_id=disk, marker=made[0]) == []
         assert found(site, volume_id=disk, sort_dir="asc") == made
+
+
+@pytest.mark.parametrize(
+    ("method", "tail", "body"),
+    [
+        ("GET", "", None),
+        ("PUT", "", {"snapshot": {"name": "n"}}),
+        ("DELETE", "", None),
+        ("POST", "/rollback", {"rollback": {"volume_id": UNKNOWN}}),
+        ("GET", "/changed-blocks", None),
+        ("POST", "/tags/create", {"tags": []}),
+        ("POST", "/tags/delete", {"tags": []}),
+    ],
+)
+def test_a_malformed_id_is_told_from_an_unknown_one(site: Site, method: str, tail: str, body: Any) -> None:
+    """400 EVS.2045 names the field; a UUID that no snapshot has is 404 EVS.5404."""
+    malformed = site.call(method, f"/v5/{{p}}/snapshots/nonsense{tail}", 400, json=body)["error"]
+    unknown = site.call(method, f"/v5/{{p}}/snapshots/{UNKNOWN}{tail}", 404, json=body)["error"]
+
+    assert (malformed["code"], unknown["code"]) == ("EVS.2045", "EVS.5404")
+    assert malformed["message"].startswith("snapshot_id: ")
 
 
 class TestTags:

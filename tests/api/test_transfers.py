@@ -27,7 +27,7 @@ def accept(tenant: Tenant, transfer_id: str, auth_key: str, status: int = 202) -
 
 
 def refused(tenant: Tenant, method: str, path: str, status: int, code: str, **options: Any) -> str:
-    error = tenant.call(method, path, status, **options)["error"]
+    (error,) = tenant.call(method, path, status, **options).values()
     assert error["code"] == code, error
     return str(error["message"])
 
@@ -163,7 +163,7 @@ def test_the_accepting_project_needs_room(site: Site) -> None:
     other = site.second_tenant()
     with site.database.writing() as session:
         quotas.set_limit(session, other.project_id, "gigabytes", 19)
-    error = accept(other, new["id"], new["auth_key"], 400)["error"]
+    error = accept(other, new["id"], new["auth_key"], 413)["overLimit"]
     assert error == {
         "code": "EVS.1042", "message": "gigabytes: the project's quota is 19, which this request would exceed",
     }  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any
 
 import huaweicloudsdkevs.v2 as evs
 import pytest
+from orders import attach, new_server
 from running import Site, running_site
 from sdk import evs_client
 
@@ -140,7 +141,7 @@ def test_fields_that_say_nothing_are_taken(site: Site) -> None:
         ({"snapshot_id": UNKNOWN, "backup_id": "b"}, "EVS.1016", "backup_id: "),
         ({"backup_id": "b"}, "EVS.1006", "backup_id: "),
         ({"imageRef": "i"}, "EVS.2046", "imageRef: "),
-        ({"multiattach": "true"}, "EVS.5400", "volume.multiattach: "),
+        ({"multiattach": "true"}, "EVS.1054", "volume.multiattach: "),
         ({"metadata": {"k": None}}, "EVS.5400", "volume.metadata.k: "),
         ({"metadata": {"k": "x" * 256}}, "EVS.5400", "volume.metadata.k: must be at most 255 bytes"),
         ({"metadata": {"full_clone": "yes"}}, "EVS.1063", "metadata.full_clone: "),
@@ -163,9 +164,10 @@ def test_a_wrong_field_is_refused_and_nothing_is_made(
 @pytest.mark.parametrize(
     ("body", "code"),
     [
-        ({}, "EVS.5400"),
-        ([], "EVS.5400"),
-        ({"volume": "v"}, "EVS.5400"),
+        ({}, "EVS.1008"),
+        ({"volume": None}, "EVS.1008"),
+        ([], "EVS.1009"),
+        ({"volume": "v"}, "EVS.1009"),
         ({"volume": PLAIN, "bssParam": {"chargingMode": "prePaid"}}, "EVS.2147"),
         ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": {"dedicated_storage_id": "pool"}}, "EVS.5400"),
         ({"volume": PLAIN, "OS-SCH-HNT:scheduler_hints": "pool"}, "EVS.5400"),
@@ -188,6 +190,9 @@ def test_an_update_answers_the_flat_volume(site: Site) -> None:
     assert (answer["name"], answer["description"]) == ("new", "kept")
     assert show(site, volume_id)["name"] == "new"
     refused(site, "PUT", path, 400, "EVS.1007", json={"volume": {}})
+    bodies: list[Any] = [{}, {"volume": "new"}, []]
+    for body in bodies:
+        assert "must have volume, an object" in refused(site, "PUT", path, 400, "EVS.1001", json=body)
     refused(site, "PUT", path, 400, "EVS.1003", json={"volume": {"name": "x" * 256}})
     refused(site, "PUT", path, 400, "EVS.1004", json={"volume": {"description": "x" * 256}})
 
@@ -203,7 +208,7 @@ def test_a_deleted_volume_is_gone_when_its_job_has_ended(site: Site) -> None:
 
 @pytest.mark.parametrize(("version", "status"), [("v2.1", 202), ("v2", 200)])
 def test_a_volume_is_extended_when_its_job_has_ended(site: Site, version: str, status: int) -> None:
-    """Both paths; not larger is EVS.1015; an action that is none is EVS.5400."""
+    """Both paths; not larger is EVS.1015; an action that is none is EVS.1011."""
     [volume_id] = create(site)
     path = f"/{version}/{{p}}/cloudvolumes/{volume_id}/action"
     job = site.done(site.call("POST", path, status, json={"os-extend": {"new_size": 11}}))
@@ -211,7 +216,8 @@ def test_a_volume_is_extended_when_its_job_has_ended(site: Site, version: str, s
     assert show(site, volume_id)["size"] == 11
     message = refused(site, "POST", path, 400, "EVS.1015", json={"os-extend": {"new_size": 11}})
     assert message == "new_size: must be more than the present 11 GiB, not 11"
-    refused(site, "POST", path, 400, "EVS.5400", json={"os-shrink": {"new_size": 11}})
+    for body in ({}, {"os-shrink": {"new_size": 11}}, {"os-extend": 11}):
+        assert "must have os-extend, an object" in refused(site, "POST", path, 400, "EVS.1011", json=body)
 
 
 @pytest.mark.parametrize(
@@ -228,6 +234,58 @@ def test_a_state_that_does_not_allow_the_act_is_named(site: Site, status: str, m
     message = refused(site, method, path, 400, code, **body)
     assert f"volume {volume_id} is {status}; this needs" in message
     assert (show(site, volume_id)["status"], show(site, volume_id)["size"]) == (status, 10)
+
+
+def test_a_shared_volume_in_use_is_refused_an_extension_by_a_code_of_its_own(site: Site) -> None:
+    """EVS.1065, alone and among several; detached it is extended like any other."""
+    [volume_id] = create(site, multiattach=True)
+    alone = f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action", {"os-extend": {"new_size": 11}}
+    several = "/v5/{p}/volumes/batch-extend", {"volumes": [{"id": volume_id, "new_size": 11}]}
+    set_status(site, volume_id, "in-use")
+    for path, body in (alone, several):
+        assert f"volume {volume_id} is in-use" in refused(site, "POST", path, 400, "EVS.1065", json=body)
+
+    set_status(site, volume_id, "retyping")
+    refused(site, "POST", alone[0], 400, "EVS.1064", json=alone[1])
+    set_status(site, volume_id, "available")
+    site.done(site.call("POST", alone[0], 202, json=alone[1]))
+
+
+def set_status(site: Site, volume_id: str, status: str) -> None:
+    with site.database.writing() as session:
+        session.get_one(Volume, volume_id).status = status
+
+
+def test_a_volume_from_a_snapshot_has_the_device_mode_of_its_source(site: Site) -> None:
+    """A SCSI disk's are SCSI disks, though the source is gone; they say so to servers, and have names to tell."""
+    [scsi] = create(site, metadata={"hw:passthrough": "true"})
+    snapshot = site.call("POST", "/v5/{p}/snapshots", 202, json={"snapshot": {"volume_id": scsi}})
+    site.done(snapshot)
+    group = site.call("POST", "/v5/{p}/snapshot-groups", 202, json={"snapshot_group": {"volume_ids": [scsi]}})
+    site.done(group)
+    site.done(site.call("DELETE", f"/v2/{{p}}/cloudvolumes/{scsi}", 200))
+
+    made = create(site, snapshot_id=snapshot["snapshot_id"], metadata={"k": "v"})
+    path = f"/v5/{{p}}/snapshot-groups/{group['snapshot_group_id']}/volumes"
+    several = site.call("POST", path, 202, json={"volumes": {}})
+    site.done(several)
+
+    assert show(site, made[0])["metadata"] == {"k": "v", "hw:passthrough": "true"}
+    for volume_id in made + several["volume_ids"]:
+        found = show(site, volume_id)
+        assert found["metadata"]["hw:passthrough"] == "true"
+        assert (found["wwn"], found["serial_number"]) == ("3" + volume_id.replace("-", "")[1:], volume_id)
+    assert bus(site, made[0]) == "scsi"
+    [plain] = create(site)
+    assert (bus(site, plain), set(show(site, plain)) & {"wwn", "serial_number"}) == ("virtio", set())
+
+
+def bus(site: Site, volume_id: str) -> str:
+    """Attach a volume to a server of its own, and return how the server sees it."""
+    server_id = new_server(site)
+    attach(site, volume_id, server_id)
+    shown = site.call("GET", f"/v1/{{p}}/cloudservers/{server_id}/block_device/{volume_id}", 200)
+    return str(shown["volumeAttachment"]["bus"])
 
 
 @pytest.mark.parametrize(("volume_id", "status", "code"), [("nonsense", 400, "EVS.1002"), (UNKNOWN, 404, "EVS.5404")])
@@ -301,7 +359,7 @@ class TestList:
             ({"sort_dir": "up"}, "EVS.1040"),
             ({"status": "melting"}, "EVS.1031"),
             ({"availability_zone": "mars"}, "EVS.1041"),
-            ({"multiattach": "perhaps"}, "EVS.5400"),
+            ({"multiattach": "perhaps"}, "EVS.1054"),
             ({"metadata": "k=v"}, "EVS.1025"),
             ({"id": "x"}, "EVS.1032"),
             ({"server_id": "x"}, "EVS.5400"),

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -9,13 +10,15 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import insert, select
+from sqlalchemy import Connection, MetaData, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from onecut.db.identity import Domain, Project, RoleGrant, Token, User
 from onecut.db.migrate import alembic_config, upgrade
 from onecut.db.schema import Base
 from onecut.db.session import Database
+from onecut.db.snapshots import Snapshot
+from onecut.db.volumes import Volume
 
 DEADLINE_S = 10.0
 
@@ -114,13 +117,51 @@ def test_a_naive_time_is_refused(database: Database) -> None:
         session.add(Token(token_sha256="t", user_id="u", methods="", issued_at=naive, expires_at=naive))
 
 
-def test_users_of_a_release_without_roles_become_administrators(tmp_path: Path) -> None:
-    """What they could do they still can: everything, in every project of their own domain."""
-    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+@contextmanager
+def schema_of(database: Database, revision: str) -> Iterator[Connection]:
+    """Bring a new database to the schema of an earlier release, to be filled."""
     with database.engine.begin() as connection:
         config = alembic_config()
         config.attributes["connection"] = connection
-        command.upgrade(config, "0004")
+        command.upgrade(config, revision)
+        yield connection
+
+
+def test_snapshots_of_a_release_without_device_modes_have_that_of_their_volume(tmp_path: Path) -> None:
+    """Where the volume is still there; the others are as most are."""
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with schema_of(database, "0011") as connection:
+        moment = datetime(2026, 1, 15, tzinfo=UTC)
+        times = {"created_at": moment, "updated_at": moment}
+        place = {"project_id": "p", "size_gib": 10, "volume_type": "SSD", "availability_zone": "az1"} | times
+        connection.execute(insert(Domain).values(id="d", name="d", enabled=True))
+        connection.execute(insert(Project).values(id="p", domain_id="d", name="p", enabled=True, description=""))
+        connection.execute(
+            insert(Volume).values(id="v", status="available", metadata_={"hw:passthrough": "true"}, **place)
+        )
+        tables = MetaData()
+        tables.reflect(connection, only=["snapshot"])
+        column = tables.tables["snapshot"].columns
+        old = {each.name: "" for each in column if not each.nullable} | place
+        old |= dict.fromkeys(("legacy", "instant_access", "instant_access_at_creation", "incremental"), False)
+        old |= {"metadata": {}, "progress_percent": 0}
+        for snapshot_id, volume_id in (("of-v", "v"), ("of-none", "gone")):
+            connection.execute(
+                insert(tables.tables["snapshot"]).values(old | {"id": snapshot_id, "volume_id": volume_id})
+            )
+
+    upgrade(database)
+
+    with database.reading() as session:
+        modes = session.execute(select(Snapshot.id, Snapshot.passthrough).order_by(Snapshot.id)).all()
+        assert [tuple(each) for each in modes] == [("of-none", False), ("of-v", True)]
+    database.close()
+
+
+def test_users_of_a_release_without_roles_become_administrators(tmp_path: Path) -> None:
+    """What they could do they still can: everything, in every project of their own domain."""
+    database = Database(f"sqlite:///{tmp_path / 'old.db'}")
+    with schema_of(database, "0004") as connection:
         for domain in ("one", "two"):
             connection.execute(insert(Domain).values(id=domain, name=domain, enabled=True))
             user = {"id": f"of-{domain}", "domain_id": domain, "name": "admin", "password_hash": "", "enabled": True}

@@ -64,7 +64,7 @@ def test_every_operation_of_the_sdk_stands_beside_its_route(page: Callable[[str]
 
 
 class TestOperations:
-    """``docs/reference/operations.md``: a line for each of the SDK's operations."""
+    """``docs/reference/operations.md``: a line for each of the SDK's operations, and for each other route."""
 
     @pytest.fixture
     def rows(self, page: Callable[[str], Any]) -> list[list[str]]:
@@ -81,13 +81,33 @@ class TestOperations:
         )
         assert {_nameless(route) for route in operations.values()} <= routes
 
-    def test_each_is_supported_or_refused_and_says_how(self, rows: list[list[str]]) -> None:
-        """Only what always answers a documented error is not supported; nothing is half there."""
+    @pytest.fixture
+    def others(self, page: Callable[[str], Any]) -> list[list[str]]:
+        found: list[list[str]] = page("docs/reference/operations.md").section("## Beside the SDK").rows()
+        return found
+
+    def test_what_is_called_besides_is_all_the_rest(self, others: list[list[str]], served: dict[Route, bool]) -> None:
+        """Each route that no operation of the SDK asks for has one line, with both versions where there are two."""
+        asked = {_nameless(route) for route in sdk_operations().values()} | {
+            ("GET", f"/v{each}") for each in (1, 2, 3)
+        }
+        told = [
+            (method, path.replace("{v2,v3}", version))
+            for method, path in (row[1].split(" ") for row in others)
+            for version in (("v2", "v3") if "{v2,v3}" in path else ("",))
+        ]
+
+        assert sorted(told) == sorted(route for route in served if _nameless(route) not in asked)
+
+    def test_each_is_supported_or_refused_and_says_how(self, rows: list[list[str]], others: list[list[str]]) -> None:
+        """Only what always answers a documented error is refused; what is there in part says what is missing."""
         stories = story_module()
 
         assert {row[0] for row in rows if row[2] == "refused"} == stories.ALWAYS_REFUSED
-        assert {row[2] for row in rows} == {"yes", "refused"}
-        assert [row[0] for row in rows if not row[3].endswith(".") or "stub" in row[3].lower()] == []
+        assert {row[2] for row in rows} == {"yes", "partly", "refused"}
+        assert {row[2] for row in others} == {"yes"}
+        assert [row[0] for row in rows if row[2] == "partly" and "detached" not in row[3]] == []
+        assert [row[0] for row in rows + others if not row[3].endswith(".") or "stub" in row[3].lower()] == []
 
     def test_the_story_of_each_shows_its_effect(self, rows: list[list[str]]) -> None:
         """The story that a line names is there, and names the operation as one whose effect it shows."""
@@ -95,13 +115,13 @@ class TestOperations:
 
         assert [row[0] for row in rows if row[0] not in stories.operations_of(getattr(stories, row[4]))] == []
 
-    def test_the_tests_of_limits_mention_the_operation(self, rows: list[list[str]]) -> None:
+    def test_the_tests_of_limits_mention_the_operation(self, rows: list[list[str]], others: list[list[str]]) -> None:
         """The file that a line names is there, and has the words of the operation's path."""
         unmentioned = [
             (row[0], word)
-            for row in rows
+            for row in rows + others
             for word in re.findall(r"(?<=/)(?!v\d)[\w-]+", row[1])
-            if not re.search(rf"\b{word}\b", (ROOT / row[5]).read_text())
+            if not re.search(rf"\b{word}\b", (ROOT / row[-1]).read_text())
         ]
 
         assert unmentioned == []

@@ -578,7 +578,7 @@ class TestLists:
             ({"name": "same"}, [1, 0]),
             ({"name": "sam"}, []),
             ({"status": "error"}, [2]),
-            ({"status": "no such state"}, []),
+            ({"status": "deleting"}, []),
             ({"enterprise_project_id": "0"}, [1, 0]),
             ({"enterprise_project_id": "all_granted_eps"}, [2, 1, 0]),
             ({"tag_key": "env"}, [2, 1]),

@@ -147,7 +147,7 @@ class TestLife:
         put(shop, policies.associate, policy_id, [volume_id])
         scheduler.look(shop.database, BIRTH + timedelta(hours=1))
 
-        put(shop, policies.delete_policy, policy_id)
+        put(shop, policies.delete_policy, policy_id, shop.clock.now())
 
         after = shop.state()
         for table in (
@@ -161,7 +161,7 @@ class TestLife:
         assert shop.get(Volume, volume_id) is not None
         assert len(after["snapshot"]) == 1
         with refusal(shop, NotFound, policy_id, code="EVS.5404"):
-            put(shop, policies.delete_policy, policy_id)
+            put(shop, policies.delete_policy, policy_id, shop.clock.now())
 
     def test_tags(self, shop: Workshop) -> None:
         """They are put and removed by key, twenty at most."""
@@ -182,7 +182,7 @@ class TestLife:
         for act, args in (
             (policies.TAGGED.put, ({"env": "x"},)),
             (policies.TAGGED.remove, (["env"],)),
-            (policies.delete_policy, ()),
+            (policies.delete_policy, (BIRTH,)),
             (policies.find, ()),
         ):
             with refusal(shop, NotFound, f"snapshot policy {theirs} does not exist", code="EVS.5404"):

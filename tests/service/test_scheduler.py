@@ -50,6 +50,12 @@ def look(shop: Workshop, moment: datetime | None = None) -> int:
     return ordered
 
 
+def set_bin(shop: Workshop, volume_id: str, since: datetime | None) -> None:
+    """Put a volume into the recycle bin, or take it out, whatever its state."""
+    with shop.database.writing() as session:
+        session.get_one(Volume, volume_id).pre_deleted_at = since
+
+
 def taken(shop: Workshop, volume_id: str | None = None) -> Sequence[Snapshot]:
     """Return all snapshots, or those of a volume, the oldest first."""
     query = select(Snapshot).order_by(Snapshot.created_at, Snapshot.name)
@@ -309,6 +315,22 @@ class TestObstacles:
             assert share(shop, policy_id, volume_id).obstacle == f"volume {volume_id} was deleted or disassociated"
         assert share(shop, policy_id, theirs).obstacle == f"volume {theirs} does not exist"
         assert taken(shop) == []
+
+    def test_a_volume_in_the_recycle_bin_is_left_out_until_it_is_back(self, shop: Workshop) -> None:
+        """The policy keeps it; one that goes there while it waits is told of as what it is."""
+        volume_id, other = shop.volume(), shop.volume()
+        policy_id = policy(shop, volume_id, other)
+        set_bin(shop, volume_id, SEVEN)
+        assert look(shop, SEVEN) == 1
+        assert [each.volume_id for each in runs(shop, policy_id)[0].shares] == [other]
+
+        set_bin(shop, volume_id, None)
+        with shop.database.writing() as session:
+            session.get_one(Volume, volume_id).status = "extending"
+        assert look(shop, SEVEN + timedelta(days=1)) == 1
+        set_bin(shop, volume_id, SEVEN)
+        look(shop, SEVEN + timedelta(days=1, minutes=2))
+        assert share(shop, policy_id, volume_id).obstacle == f"volume {volume_id} is in the recycle bin"
 
     def test_what_can_not_be_cut_together_waits_together(self, shop: Workshop) -> None:
         """A refusal that is about all of a server's volumes is noted on each, and keeps no other server waiting."""
@@ -618,7 +640,7 @@ class TestRetention:
         policy_id = policy(shop, shop.volume(), retention_days=3)
         look(shop, SEVEN)
         with shop.database.writing() as session:
-            policies.delete_policy(session, OURS, policy_id)
+            policies.delete_policy(session, OURS, policy_id, shop.clock.now())
 
         assert look(shop, SEVEN + timedelta(days=1)) == 0
         assert len(taken(shop)) == 1

@@ -106,7 +106,6 @@ _CINDER: Final[Mapping[Call, str | None]] = {
     ("POST", "/volumes"): "evs:volumes:create",
     ("GET", "/volumes"): "evs:volumes:list",
     ("GET", "/volumes/detail"): "evs:volumes:list",
-    ("GET", "/volumes/summary"): "evs:volumes:list",
     ("GET", "/volumes/{}"): "evs:volumes:get",
     ("PUT", "/volumes/{}"): "evs:volumes:update",
     ("DELETE", "/volumes/{}"): "evs:volumes:delete",
@@ -139,16 +138,10 @@ _CINDER: Final[Mapping[Call, str | None]] = {
     ("DELETE", "/os-volume-transfer/{}"): "evs:transfers:delete",
     ("GET", "/types"): "evs:types:get",
     ("GET", "/types/{}"): "evs:types:get",
-    ("GET", "/types/default"): "evs:types:get",
-    ("GET", "/types/{}/extra_specs"): "evs:types:get",
     ("GET", "/os-quota-sets/{}"): "evs:quotas:get",
-    ("GET", "/os-quota-sets/{}/defaults"): "evs:quotas:get",
-    ("PUT", "/os-quota-sets/{}"): "evs:quotas:update",
-    ("DELETE", "/os-quota-sets/{}"): "evs:quotas:update",
     ("GET", "/limits"): "evs:quotas:get",
     ("GET", "/os-availability-zone"): None,
     ("GET", "/extensions"): None,
-    ("GET", "/extensions/{}"): None,
 }
 """Cinder's calls, which EVS has under ``/v2`` and ``/v3`` alike."""
 

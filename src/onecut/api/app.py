@@ -39,7 +39,8 @@ from onecut.api.metrics import RequestMetrics
 from onecut.api.routing import Router
 
 DESCRIPTION = (
-    "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own."
+    "Block storage that speaks the Huawei Cloud EVS API. Operations marked `x-onecut-extension` are our own. "
+    "No text may hold the character U+0000."
 )
 
 ROUTERS: Final = [

@@ -6,12 +6,12 @@ from fastapi import Depends, Query
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
-from onecut.api.dependencies import Reading
-from onecut.api.fields import Filters, Limit
+from onecut.api.dependencies import Configured, Reading
+from onecut.api.fields import Filters, Limit, Marker
 from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.archives import SnapshotChain
-from onecut.service import chains
+from onecut.service import catalog, chains
 from onecut.service.chains import ChainFilter
 from onecut.service.listing import Page
 
@@ -54,7 +54,7 @@ class ChainListQuery(Filters):
     id: str | None = None
     volume_id: str | None = None
     category: str | None = None
-    marker: Annotated[str | None, Field(description="Id of the last item of the page before.")] = None
+    marker: Marker | None = None
     limit: Limit = 1000
 
 
@@ -77,8 +77,11 @@ def list_chains(project_id: str, query: Annotated[ChainListQuery, Query()], sess
 
 
 @router.get("/count")
-def count_chains(project_id: str, query: Annotated[ChainCountQuery, Query()], session: Reading) -> ChainCount:
+def count_chains(
+    project_id: str, query: Annotated[ChainCountQuery, Query()], session: Reading, settings: Configured
+) -> ChainCount:
     """Count chains."""
+    catalog.check_zone_filter(query.availability_zone, settings.availability_zones)
     return ChainCount(count=chains.count(session, project_id, ChainFilter(**query.model_dump())))
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import Header, HTTPException, Request, Response
 from pydantic import ConfigDict, Field, model_validator
 
-from onecut.api.fields import Body, Filters, Limit, Offset, SortDir, Text255
+from onecut.api.fields import Body, Filters, Limit, Marker, Offset, SortDir
 from onecut.api.versions import MICROVERSION
 from onecut.service.listing import Page
 
@@ -15,9 +15,17 @@ MICROVERSION_HEADER: Final = "OpenStack-API-Version"
 
 SUPPORTED: Final = frozenset({MICROVERSION, "latest"})
 
+_OTHER_SERVICE: Final = r"[a-z-]+ [\w.]+"
+_OURS: Final = rf"volume ({'|'.join(map(re.escape, sorted(SUPPORTED)))})"
+MICROVERSION_ASKED: Final[Any] = Header(
+    alias=MICROVERSION_HEADER,
+    description="One of `volume` is heeded, and those of other services are not; another one of ours is 406.",
+    json_schema_extra={"pattern": rf"^({_OTHER_SERVICE}, *)*{_OURS}(, *{_OTHER_SERVICE})*$"},
+)
+
 
 async def microversion(
-    response: Response, asked: Annotated[str, Header(alias=MICROVERSION_HEADER)] = f"volume {MICROVERSION}"
+    response: Response, asked: Annotated[str, MICROVERSION_ASKED] = f"volume {MICROVERSION}"
 ) -> None:
     """
     Tell which microversion answers, and refuse any other with 406 as Cinder does.
@@ -40,7 +48,7 @@ def version(request: Request) -> str:
 class CinderPage(Filters):
     """Sorting and paging of a Cinder list. Filters that Cinder keeps for administrators have no effect."""
 
-    marker: Text255 | None = Field(default=None, description="Id of the last item of the page before.")
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort: Annotated[str, Field(pattern=r"^(id|status|size|created_at)(:(asc|desc))?$")] | None = Field(

@@ -11,7 +11,9 @@ from typing import Final
 from fastapi.responses import JSONResponse
 
 PATHS: Final = re.compile(
-    r"/v[23]/[^/]+/(?!volumes/[^/]+/retype$)(volumes|snapshots|types|os-availability-zone|extensions|limits|os-vendor-snapshots)(/|$)"
+    r"/v[23]/[^/]+/(?!volumes/[^/]+/retype$)"
+    r"(volumes|snapshots|types|os-availability-zone|extensions|limits|os-vendor-snapshots|os-volume-transfer|os-quota-sets)"
+    r"(/|$)"
 )
 """The paths that EVS has from Cinder. What EVS put under `/v2` and `/v3` itself answers in its own form."""
 
@@ -38,6 +40,11 @@ def is_cinder(path: str) -> bool:
     return PATHS.match(path) is not None
 
 
+def kind_of(status: int) -> str:
+    """Return what Cinder calls an error of a status."""
+    return KINDS.get(status, OTHER_KIND)
+
+
 def cinder_error(status: int, code: str, message: str) -> JSONResponse:
     """Build an error in Cinder's form."""
-    return JSONResponse({KINDS.get(status, OTHER_KIND): {"code": code, "message": message}}, status)
+    return JSONResponse({kind_of(status): {"code": code, "message": message}}, status)

@@ -19,11 +19,11 @@ from onecut.api.cloudsnapshots import (
     show_legacy_snapshot,
     update_legacy_snapshot,
 )
-from onecut.api.dependencies import Reading, Time, Writing
+from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import Text255, absent
+from onecut.api.links import Link
 from onecut.api.routing import Router
-from onecut.api.volumes import Link
-from onecut.service import legacy_snapshots
+from onecut.service import legacy_snapshots, snapshots
 from onecut.service.snapshots import SnapshotFilter
 
 router = Router(tags=["Cinder snapshots"], dependencies=[Depends(project_caller)])
@@ -57,14 +57,20 @@ class CinderSnapshots(BaseModel):
 @router.get("/snapshots", name="list_snapshots_by_name")
 @router.get("/snapshots/detail")
 def list_snapshots(
-    project_id: str, query: Annotated[ListCinderSnapshots, Query()], session: Reading, request: Request
+    project_id: str,
+    query: Annotated[ListCinderSnapshots, Query()],
+    session: Reading,
+    settings: Configured,
+    request: Request,
 ) -> CinderSnapshots:
     """List the project's snapshots; both lists have all that Cinder's longer one has."""
-    listed = legacy_snapshots.list_page(session, project_id, query.wanted(), query.page())
+    wanted = query.wanted()
+    snapshots.check_filter(wanted, settings.availability_zones)
+    listed = legacy_snapshots.list_page(session, project_id, wanted, query.page())
     following = links.next_page(request, listed.snapshots[-1].id if listed.more else None)
     return CinderSnapshots(
         snapshots=[detail(snapshot) for snapshot in listed.snapshots],
-        snapshots_links=[Link(**link) for link in following] or None,
+        snapshots_links=following or None,
     )
 
 

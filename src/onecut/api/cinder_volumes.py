@@ -13,13 +13,12 @@ from onecut.api.auth import project_caller
 from onecut.api.cinder import Action, CinderPage, version
 from onecut.api.cinder_metadata import Metadata, router_of
 from onecut.api.dependencies import Configured, Reading, Time, Writing
-from onecut.api.fields import Body, Text255, absent
+from onecut.api.fields import Body, SnapshotId, Text255, absent
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.volumes import (
-    Link,
     NewSize,
     SizeGib,
-    SnapshotId,
     UpdatedVolume,
     VolumeDescription,
     VolumeName,
@@ -129,6 +128,7 @@ class ListCinderVolumes(CinderPage):
     name: Text255 | None = None
     status: Text255 | None = None
     availability_zone: Text255 | None = None
+    bootable: bool | None = None
     metadata: Annotated[Text255, BeforeValidator(_json_text)] | None = Field(
         default=None, description="`{'key': 'value'}`, in Python's quotes or JSON's."
     )
@@ -136,7 +136,11 @@ class ListCinderVolumes(CinderPage):
     def wanted(self) -> VolumeFilter:
         """Say it in the service's words."""
         return VolumeFilter(
-            name=self.name, status=self.status, availability_zone=self.availability_zone, metadata=self.metadata
+            name=self.name,
+            status=self.status,
+            availability_zone=self.availability_zone,
+            bootable=self.bootable,
+            metadata=self.metadata,
         )
 
 
@@ -234,7 +238,7 @@ def _page(
     following = links.next_page(request, listed.volumes[-1].id if listed.more else None)
     return CinderVolumes(
         volumes=[_view(request, volume) for volume in listed.volumes],
-        volumes_links=[Link(**link) for link in following] or None,
+        volumes_links=following or None,
     )
 
 

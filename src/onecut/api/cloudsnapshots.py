@@ -1,20 +1,21 @@
 """``/v2/{project_id}/cloudsnapshots``: legacy snapshots, which stay beside their volume."""
 
 from http import HTTPStatus
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import Depends, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from onecut.api import links
 from onecut.api.auth import project_caller
-from onecut.api.dependencies import Reading, Time, Writing
-from onecut.api.fields import Body, EnterpriseProjectId, Filters, Limit, Offset, Text255, Uuid
+from onecut.api.dependencies import Configured, Reading, Time, Writing
+from onecut.api.fields import Body, EnterpriseProjectFilter, Filters, Limit, Offset, OwnMarker, Text255, Uuid
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.api.snapshots import RollBackSnapshot
 from onecut.clock import time_text
 from onecut.db.snapshots import Snapshot
-from onecut.service import legacy_snapshots
+from onecut.service import legacy_snapshots, snapshots
 from onecut.service.legacy_snapshots import NewLegacySnapshot
 from onecut.service.listing import Page
 from onecut.service.snapshots import SnapshotFilter
@@ -56,6 +57,7 @@ class UpdateLegacySnapshot(Body):
 class ListLegacySnapshots(Filters):
     """The query of the list."""
 
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     id: list[Text255] | None = Field(default=None, description="May come several times.")
@@ -63,7 +65,7 @@ class ListLegacySnapshots(Filters):
     status: Text255 | None = None
     volume_id: Text255 | None = None
     availability_zone: Text255 | None = None
-    enterprise_project_id: EnterpriseProjectId | Literal["all_granted_eps"] | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     service_type: Text255 | None = None
     dedicated_storage_id: Text255 | None = None
     dedicated_storage_name: Text255 | None = None
@@ -116,7 +118,7 @@ class LegacySnapshotPage(BaseModel):
 
     count: Annotated[int, Field(description="Snapshots that pass the filter, on this page or not.")]
     snapshots: list[LegacySnapshotListed]
-    snapshots_links: list[dict[str, str]] | None
+    snapshots_links: list[Link] | None
 
 
 class VolumeRolledBack(BaseModel):
@@ -142,15 +144,21 @@ def create_legacy_snapshot(
 
 @router.get("/detail")
 def list_legacy_snapshots(
-    project_id: str, query: Annotated[ListLegacySnapshots, Query()], session: Reading, request: Request
+    project_id: str,
+    query: Annotated[ListLegacySnapshots, Query()],
+    session: Reading,
+    settings: Configured,
+    request: Request,
 ) -> LegacySnapshotPage:
     """List legacy snapshots, the newest first."""
-    page = Page(limit=query.limit, offset=query.offset)
-    listed = legacy_snapshots.list_page(session, project_id, query.wanted(), page)
+    page = Page(limit=query.limit, offset=query.offset, marker=query.marker)
+    wanted = query.wanted()
+    snapshots.check_filter(wanted, settings.availability_zones)
+    listed = legacy_snapshots.list_page(session, project_id, wanted, page)
     return LegacySnapshotPage(
         count=listed.total,
         snapshots=[LegacySnapshotListed(**detail(snapshot).model_dump()) for snapshot in listed.snapshots],
-        snapshots_links=links.next_offset(request, query.offset + query.limit) if listed.more else None,
+        snapshots_links=links.next_page(request, listed.snapshots[-1].id if listed.more else None) or None,
     )
 
 

@@ -2,19 +2,21 @@
 The OpenAPI document: what FastAPI reads off the handlers, and what it can't know.
 
 Bodies and queries are described by the very models that requests are validated against. Added here: how one signs in,
-the errors in their documented forms, an example of each body, and operation ids, which are the handlers' names.
+the errors in their documented forms, headers of answers, examples, and operation ids, which are the handlers' names.
 """
 
 from collections.abc import Iterator, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 
+from onecut.api import examples
 from onecut.api.auth import PROJECT_ID, is_public
-from onecut.api.cinder_faults import is_cinder
-from onecut.api.examples import EXAMPLES
+from onecut.api.cinder import MICROVERSION_HEADER
+from onecut.api.cinder_faults import is_cinder, kind_of
 from onecut.api.faults import is_iam
 
 Operation = dict[str, Any]
@@ -86,13 +88,32 @@ REASONS: Final[Mapping[int, str]] = {
     401: "Nobody knows who asks.",
     403: "The caller may not do this.",
     404: "There is no such resource for this caller.",
-    405: "The path has no such method.",
+    406: "Another microversion is asked for.",
     408: "The body did not arrive in time.",
     409: "A snapshot of the volume is being created; ask again later (EVS.2409).",
     413: "A quota is used up, or the body is too long.",
     500: "A fault of the service; the log has the details under the request's id.",
     503: "The database, the repository or the engine does not answer; ask again later.",
 }
+
+HEADERS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "X-Request-Id": {
+        "description": "The request's own, when it has 8 to 64 letters, digits, `-` or `_`; else one that was made.",
+        "schema": {"type": "string", "examples": [examples.REQUEST_ID]},
+    },
+    "X-Subject-Token": {
+        "description": "The token that the answer is about.",
+        "schema": {"type": "string", "examples": [examples.PARAMETERS["X-Subject-Token"]]},
+    },
+    MICROVERSION_HEADER: {
+        "description": "The microversion that answers.",
+        "schema": {"type": "string", "examples": [examples.PARAMETERS[MICROVERSION_HEADER]]},
+    },
+}
+"""Headers of answers."""
+
+TOLD_TOKENS: Final = frozenset(("/v3/auth/tokens", "2", method) for method in ("POST", "GET", "HEAD"))
+"""Answers with a token: path, first digit of the status, method."""
 
 GATEWAY_STATUSES: Final = frozenset({401, 408, 413})
 """Answered before the operation is reached."""
@@ -114,6 +135,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
             schemas.pop(name, None)
         for method, path, operation in operations(document):
             _complete(method, path, operation)
+            _exemplify(f"{method} {path}", operation, schemas)
         app.openapi_schema = document
     return app.openapi_schema
 
@@ -147,11 +169,35 @@ def _complete(method: str, path: str, operation: Operation) -> None:
             parameter["schema"]["pattern"] = PROJECT_ID.pattern
     responses = operation["responses"]
     responses.pop("422", None)
-    for status in _statuses(method, public=public):
+    versioned = any(parameter["name"] == MICROVERSION_HEADER for parameter in operation.get("parameters", []))
+    for status in (*_statuses(method, public=public), *((406,) if versioned else ())):
         responses.setdefault(str(status), _error(status, path))
+    for status, response in responses.items():
+        names = ["X-Request-Id"]
+        names += [MICROVERSION_HEADER] if versioned and status[0] == "2" else []
+        names += ["X-Subject-Token"] if (path, status[0], method) in TOLD_TOKENS else []
+        response["headers"] = {name: HEADERS[name] for name in names}
+
+
+def _exemplify(name: str, operation: Operation, schemas: Mapping[str, Any]) -> None:
+    """Add an example to each parameter, to the body, and to each answer with a body."""
+    for parameter in operation.get("parameters", []):
+        parameter["example"] = examples.parameter(name, parameter["name"])
     for media in operation.get("requestBody", {}).get("content", {}).values():
         schema = media["schema"].get("$ref", operation["operationId"])
-        media["example"] = EXAMPLES[schema.rsplit("/", 1)[-1]]
+        media["example"] = examples.BODIES[schema.rsplit("/", 1)[-1]]
+    for response in operation["responses"].values():
+        for kind, media in response.get("content", {}).items():
+            if "example" not in media:
+                text = kind == "text/plain"
+                media["example"] = examples.METRICS if text else _answer(media["schema"], schemas)
+
+
+def _answer(schema: Mapping[str, Any], schemas: Mapping[str, Any]) -> Any:  # noqa: ANN401 - an example is of any type
+    """Put an example of an answer together: of an array with one item, of several forms the first."""
+    if schema.get("type") == "array":
+        return [_answer(schema["items"], schemas)]
+    return examples.answer(schema.get("anyOf", [schema])[0], schemas)
 
 
 def _statuses(method: str, *, public: bool) -> tuple[int, ...]:
@@ -164,7 +210,8 @@ def _error(status: int, path: str) -> dict[str, Any]:
     forms = [_form(path), "GatewayError"] if status in GATEWAY_STATUSES else [_form(path)]
     refs = [{"$ref": f"#/components/schemas/{form}"} for form in forms]
     schema = refs[0] if len(refs) == 1 else {"anyOf": refs}
-    return {"description": REASONS[status], "content": {"application/json": {"schema": schema}}}
+    example = examples.error(forms[-1], status, HTTPStatus(status).phrase, kind_of(status))
+    return {"description": REASONS[status], "content": {"application/json": {"schema": schema, "example": example}}}
 
 
 def _form(path: str) -> str:

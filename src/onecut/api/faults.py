@@ -50,12 +50,16 @@ CODE_OF_FIELD: Final[Mapping[str, str]] = {
     "tags": "EVS.1062",
     "volume_ids": "EVS.1002",
     "volume_id": "EVS.1002",
+    "snapshot_id": "EVS.2045",
+    "multiattach": "EVS.1054",
     "count": "EVS.1021",
     "size": "EVS.1010",
     "new_size": "EVS.1015",
     "availability_zone": "EVS.1036",
     "volume_type": "EVS.2070",
     "enterprise_project_id": "EVS.2059",
+    "bssParam": "EVS.2147",
+    "bss_param": "EVS.2147",
 }
 """The documented code for a malformed field; every other field gets EVS.5400."""
 

@@ -15,6 +15,7 @@ from onecut.api.fields import (
     Filters,
     Limit,
     Offset,
+    OwnMarker,
     SortDir,
     TagFilter,
     Tags,
@@ -27,7 +28,7 @@ from onecut.api.tags import add_routes
 from onecut.clock import time_text
 from onecut.db.snapshots import SnapshotGroup
 from onecut.service import groups, tags
-from onecut.service.groups import GroupFilter, NewGroup
+from onecut.service.groups import MEMBERS_MAX, GroupFilter, NewGroup
 from onecut.service.listing import Page
 
 router = Router(
@@ -43,7 +44,9 @@ class GroupWanted(Body):
     """A group that is asked for: the volumes of a server, or those named."""
 
     server_id: Uuid | None = None
-    volume_ids: list[Uuid] | None = None
+    volume_ids: (
+        Annotated[list[Uuid], Field(json_schema_extra={"maxItems": MEMBERS_MAX, "uniqueItems": True})] | None
+    ) = None
     instant_access: bool | None = None
     name: Text255 | None = None
     description: Text255 | None = None
@@ -113,6 +116,7 @@ class GroupListQuery(GroupCountQuery):
     """Filters, sorting and paging of the list."""
 
     server_id: str | None = None
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "created_at"] = "created_at"
@@ -231,7 +235,7 @@ def create_group(project_id: str, body: CreateGroup, session: Writing, clock: Ti
 @router.get("/detail")
 def list_groups(project_id: str, query: Annotated[GroupListQuery, Query()], session: Reading) -> GroupPage:
     """List groups, the newest first unless sorted otherwise."""
-    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset)
+    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
     found = groups.list_page(session, project_id, _filter(query), page)
     tags_of = tags.of(session, [group.id for group in found])
     return GroupPage(snapshot_groups=[_detail(group, tags_of[group.id]) for group in found])

@@ -59,7 +59,13 @@ def _ask(database: Database) -> None:
         asker.execute(text("SELECT 1"))
 
 
-@router.get("/metrics", openapi_extra=OURS, summary="Prometheus metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    openapi_extra=OURS,
+    summary="Prometheus metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(request: Request) -> Response:
     """Print counters and gauges in Prometheus's text format."""
     registry: CollectorRegistry = request.app.state.registry

@@ -12,13 +12,35 @@ from urllib.parse import urlencode
 
 import anyio
 from fastapi import Header, Query, Request, Response
-from fastapi.responses import JSONResponse
 from pydantic import AfterValidator, Field, model_validator
 from starlette.exceptions import HTTPException
 
 from onecut.api.auth import CurrentCaller
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Text255
+from onecut.api.iam_answers import (
+    AccessKeys,
+    AccessKeyView,
+    CatalogEntry,
+    CatalogView,
+    DomainList,
+    DomainView,
+    EndpointView,
+    Named,
+    NamedInDomain,
+    NewAccessKey,
+    NewAccessKeyView,
+    OneAccessKey,
+    OneToken,
+    OwnLink,
+    PageLinks,
+    ProjectList,
+    ProjectView,
+    RegionList,
+    RegionView,
+    TokenUser,
+    TokenView,
+)
 from onecut.api.routing import Router
 from onecut.clock import Clock, time_text
 from onecut.db.identity import AccessKey, Domain, Project
@@ -154,14 +176,16 @@ class UpdateAccessKey(Body):
     credential: _KeyChange
 
 
-SubjectToken = Annotated[str, Header(alias="X-Subject-Token", description="The token that is asked about.")]
+SUBJECT_TOKEN: Final = "X-Subject-Token"  # noqa: S105 - the header, not a token
+SubjectToken = Annotated[str, Header(alias=SUBJECT_TOKEN, description="The token that is asked about.")]
+NoCatalog = Annotated[str, Query(description="Any text leaves the catalog out of the answer.")]
 
 
 # Tokens
 
 
 @router.post("/v3/auth/tokens", status_code=HTTPStatus.CREATED)
-async def create_token(body: SignIn, request: Request, nocatalog: str = "") -> JSONResponse:
+async def create_token(body: SignIn, request: Request, response: Response, nocatalog: NoCatalog = "") -> OneToken:
     """
     Issue a token for a password, or for a token in another scope.
 
@@ -176,7 +200,8 @@ async def create_token(body: SignIn, request: Request, nocatalog: str = "") -> J
     except TimeoutError as error:
         message = "too many sign-ins at once; try again later"
         raise HTTPException(HTTPStatus.SERVICE_UNAVAILABLE, message) from error
-    return _token_answer(request, HTTPStatus.CREATED, token, facts, nocatalog)
+    response.headers[SUBJECT_TOKEN] = token
+    return _token_view(request, facts, nocatalog)
 
 
 def _issue(database: Database, passwords: Passwords, clock: Clock, auth: _Auth) -> tuple[str, TokenFacts]:
@@ -200,22 +225,24 @@ def _issue(database: Database, passwords: Passwords, clock: Clock, auth: _Auth) 
 @router.get("/v3/auth/tokens")
 def validate_token(  # noqa: PLR0917 - FastAPI passes by name
     request: Request,
+    response: Response,
     session: Reading,
     clock: Time,
     caller: CurrentCaller,
     subject: SubjectToken,
-    nocatalog: str = "",
-) -> JSONResponse:
+    nocatalog: NoCatalog = "",
+) -> OneToken:
     """Say what a token is good for: the caller's own, or any of the domain for its administrator."""
     facts = identity.validate_token(session, caller, subject, clock.now())
-    return _token_answer(request, HTTPStatus.OK, subject, facts, nocatalog)
+    response.headers[SUBJECT_TOKEN] = subject
+    return _token_view(request, facts, nocatalog)
 
 
 @router.head("/v3/auth/tokens", response_class=Response)
 def check_token(session: Reading, clock: Time, caller: CurrentCaller, subject: SubjectToken) -> Response:
     """Say whether such a token is valid."""
     identity.validate_token(session, caller, subject, clock.now())
-    return Response(headers={"X-Subject-Token": subject})
+    return Response(headers={SUBJECT_TOKEN: subject})
 
 
 @router.delete("/v3/auth/tokens", status_code=HTTPStatus.NO_CONTENT)
@@ -239,64 +266,52 @@ def list_projects(  # noqa: PLR0917 - FastAPI passes by name
     is_domain: bool | None = None,  # noqa: FBT001 - see above
     page: Annotated[int, Query(ge=1, le=PAGE_MAX)] = 1,
     per_page: Annotated[int, Query(ge=1, le=PER_PAGE_MAX)] = PER_PAGE_MAX,
-) -> dict[str, Any]:
+) -> ProjectList:
     """List the projects in which the caller has a role; the filters are exact."""
     wanted = ProjectFilter(name, domain_id, parent_id, enabled, is_domain)
     found, more = identity.list_projects(session, caller, wanted, page=page, per_page=per_page)
-    return {
-        "projects": [_project_view(request, project) for project in found],
-        "links": {
-            "self": _page_link(request, page),
-            "previous": _page_link(request, page - 1) if page > 1 else None,
-            "next": _page_link(request, page + 1) if more else None,
-        },
-    }
+    return ProjectList(
+        projects=[_project_view(request, project) for project in found],
+        links=PageLinks(
+            itself=_page_link(request, page),
+            previous=_page_link(request, page - 1) if page > 1 else None,
+            next=_page_link(request, page + 1) if more else None,
+        ),
+    )
 
 
 @router.get("/v3/auth/projects")
-def list_own_projects(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def list_own_projects(request: Request, session: Reading, caller: CurrentCaller) -> ProjectList:
     """List the projects that the caller can have a token for."""
     found = identity.usable_projects(session, caller.user_id)
-    return {"projects": [_project_view(request, project) for project in found], "links": _self_links(request)}
+    return ProjectList(projects=[_project_view(request, project) for project in found], links=_self_links(request))
 
 
 @router.get("/v3/auth/domains")
-def list_own_domains(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def list_own_domains(request: Request, session: Reading, caller: CurrentCaller) -> DomainList:
     """List the one domain that the caller can have a token for."""
     domain = identity.own_domain(session, caller)
-    view = {
-        "id": domain.id,
-        "name": domain.name,
-        "enabled": domain.enabled,
-        "description": "",
-        "links": {"self": f"{_base(request)}/v3/domains/{domain.id}"},
-    }
-    return {"domains": [view], "links": _self_links(request)}
+    own = OwnLink(itself=f"{_base(request)}/v3/domains/{domain.id}")
+    view = DomainView(id=domain.id, name=domain.name, enabled=domain.enabled, links=own)
+    return DomainList(domains=[view], links=_self_links(request))
 
 
 @router.get("/v3/regions")
-def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def list_regions(request: Request, session: Reading, caller: CurrentCaller) -> RegionList:
     """List the regions in which the caller has projects."""
     names = sorted({identity.region_of(project) for project in identity.usable_projects(session, caller.user_id)})
     regions = [
-        {
-            "id": name,
-            "type": "public",
-            "description": "",
-            "parent_region_id": None,
-            "locales": {"en-us": name},
-            "links": {"self": f"{_base(request)}/v3/regions/{name}"},
-        }
+        RegionView(id=name, locales={"en-us": name}, links=OwnLink(itself=f"{_base(request)}/v3/regions/{name}"))
         for name in names
     ]
-    return {"regions": regions, "links": _self_links(request)}
+    return RegionList(regions=regions, links=_self_links(request))
 
 
 @router.get("/v3/auth/catalog")
-def show_catalog(request: Request, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def show_catalog(request: Request, session: Reading, caller: CurrentCaller) -> CatalogView:
     """Say where the services are that the caller's scope opens."""
     project = next((p for p in identity.usable_projects(session, caller.user_id) if p.id == caller.project_id), None)
-    return {"catalog": _catalog(request, project), "links": _self_links(request)}
+    return CatalogView(catalog=_catalog(request, project), links=_self_links(request))
 
 
 # Permanent access keys
@@ -309,7 +324,7 @@ def create_access_key(
     session: Writing,
     clock: Time,
     caller: CurrentCaller,
-) -> dict[str, Any]:
+) -> NewAccessKey:
     """Make an access key for the caller. The secret key is in this answer and in no other."""
     key, secret_key = identity.create_access_key(
         session,
@@ -319,19 +334,21 @@ def create_access_key(
         description=body.credential.description,
         now=clock.now(),
     )
-    return {"credential": _key_view(key) | {"secret": secret_key}}
+    return NewAccessKey(credential=NewAccessKeyView(**_key_fields(key), secret=secret_key))
 
 
 @router.get("/v3.0/OS-CREDENTIAL/credentials")
-def list_access_keys(session: Reading, caller: CurrentCaller, user_id: Name | None = None) -> dict[str, Any]:
+def list_access_keys(session: Reading, caller: CurrentCaller, user_id: Name | None = None) -> AccessKeys:
     """List the caller's access keys."""
-    return {"credentials": [_key_view(key) for key in identity.list_access_keys(session, caller, user_id=user_id)]}
+    found = identity.list_access_keys(session, caller, user_id=user_id)
+    return AccessKeys(credentials=[AccessKeyView(**_key_fields(key)) for key in found])
 
 
 @router.get("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
-def show_access_key(access_key: Name, session: Reading, caller: CurrentCaller) -> dict[str, Any]:
+def show_access_key(access_key: Name, session: Reading, caller: CurrentCaller) -> OneAccessKey:
     """Show one of the caller's access keys."""
-    return {"credential": _key_view(identity.get_access_key(session, caller, access_key))}
+    key = identity.get_access_key(session, caller, access_key)
+    return OneAccessKey(credential=AccessKeyView(**_key_fields(key)))
 
 
 @router.put("/v3.0/OS-CREDENTIAL/credentials/{access_key}")
@@ -340,12 +357,12 @@ def update_access_key(
     body: UpdateAccessKey,
     session: Writing,
     caller: CurrentCaller,
-) -> dict[str, Any]:
+) -> OneAccessKey:
     """Switch one of the caller's access keys on or off, or describe it."""
     change = body.credential
     active = None if change.status is None else change.status == "active"
     key = identity.update_access_key(session, caller, access_key, active=active, description=change.description)
-    return {"credential": _key_view(key)}
+    return OneAccessKey(credential=AccessKeyView(**_key_fields(key)))
 
 
 @router.delete("/v3.0/OS-CREDENTIAL/credentials/{access_key}", status_code=HTTPStatus.NO_CONTENT)
@@ -357,69 +374,58 @@ def delete_access_key(access_key: Name, session: Writing, caller: CurrentCaller)
 # Views
 
 
-def _token_answer(
-    request: Request,
-    status: HTTPStatus,
-    token: str,
-    facts: TokenFacts,
-    nocatalog: str,
-) -> JSONResponse:
-    view: dict[str, Any] = {
-        "methods": [facts.method],
-        "issued_at": _time_text(facts.issued_at),
-        "expires_at": _time_text(facts.expires_at),
-        "user": {
-            "id": facts.user.id,
-            "name": facts.user.name,
-            "domain": _named(facts.user_domain),
-            "password_expires_at": "",
-        },
-        "roles": [] if facts.role is None else [{"id": "0", "name": facts.role}],
-    }
-    if facts.project is not None:
-        view["project"] = _named(facts.project) | {"domain": _named(facts.user_domain)}
-    if facts.domain is not None:
-        view["domain"] = _named(facts.domain)
-    if not nocatalog:
-        view["catalog"] = _catalog(request, facts.project)
-    return JSONResponse({"token": view}, status, {"X-Subject-Token": token})
+def _token_view(request: Request, facts: TokenFacts, nocatalog: str) -> OneToken:
+    project, domain = facts.project, _named(facts.user_domain)
+    view = TokenView(
+        methods=[facts.method],
+        issued_at=_time_text(facts.issued_at),
+        expires_at=_time_text(facts.expires_at),
+        user=TokenUser(id=facts.user.id, name=facts.user.name, domain=domain),
+        roles=[] if facts.role is None else [Named(id="0", name=facts.role)],
+        project=None if project is None else NamedInDomain(id=project.id, name=project.name, domain=domain),
+        domain=None if facts.domain is None else _named(facts.domain),
+        catalog=None if nocatalog else _catalog(request, project),
+    )
+    return OneToken(token=view)
 
 
-def _catalog(request: Request, project: Project | None) -> list[dict[str, Any]]:
+def _catalog(request: Request, project: Project | None) -> list[CatalogEntry]:
     """Return the catalog of a project's scope; a domain's scope opens IAM only."""
     base = _base(request)
-    entries = [_catalog_entry("iam", "identity", "*", f"{base}/v3")]
-    if project is not None:
-        region = identity.region_of(project)
-        # OpenStack's clients, once told a region, look for every service in it; IAM itself says "*".
-        entries[0]["endpoints"] += _catalog_entry("iam", "identity", region, f"{base}/v3")["endpoints"]
-        entries += [
+    if project is None:
+        return [_catalog_entry("iam", "identity", "*", f"{base}/v3")]
+    region = identity.region_of(project)
+    # OpenStack's clients, once told a region, look for every service in it; IAM itself says "*".
+    iam = _catalog_entry("iam", "identity", "*", f"{base}/v3")
+    iam.endpoints += _catalog_entry("iam", "identity", region, f"{base}/v3").endpoints
+    return [
+        iam,
+        *(
             _catalog_entry("evs", kind, region, f"{base}{version}/{project.id}")
             for kind, version in EVS_VERSIONS.items()
-        ]
-    return entries
+        ),
+    ]
 
 
-def _catalog_entry(name: str, kind: str, region: str, url: str) -> dict[str, Any]:
+def _catalog_entry(name: str, kind: str, region: str, url: str) -> CatalogEntry:
     """Build an entry; its ids tell it from the others, and stay."""
-    endpoint = {"id": f"{kind}-{region}", "interface": "public", "region": region, "region_id": region, "url": url}
-    return {"id": kind, "name": name, "type": kind, "endpoints": [endpoint]}
+    endpoint = EndpointView(id=f"{kind}-{region}", region=region, region_id=region, url=url)
+    return CatalogEntry(id=kind, name=name, type=kind, endpoints=[endpoint])
 
 
-def _project_view(request: Request, project: Project) -> dict[str, Any]:
-    return {
-        "id": project.id,
-        "name": project.name,
-        "domain_id": project.domain_id,
-        "parent_id": project.domain_id,
-        "enabled": project.enabled,
-        "is_domain": False,
-        "description": project.description,
-        "links": {"self": f"{_base(request)}/v3/projects/{project.id}", "next": None, "previous": None},
-    }
+def _project_view(request: Request, project: Project) -> ProjectView:
+    return ProjectView(
+        id=project.id,
+        name=project.name,
+        domain_id=project.domain_id,
+        parent_id=project.domain_id,
+        enabled=project.enabled,
+        description=project.description,
+        links=PageLinks(itself=f"{_base(request)}/v3/projects/{project.id}"),
+    )
 
 
-def _key_view(key: AccessKey) -> dict[str, Any]:
+def _key_fields(key: AccessKey) -> dict[str, Any]:
     return {
         "access": key.access,
         "user_id": key.user_id,
@@ -429,16 +435,16 @@ def _key_view(key: AccessKey) -> dict[str, Any]:
     }
 
 
-def _named(row: Domain | Project) -> dict[str, Any]:
-    return {"id": row.id, "name": row.name}
+def _named(domain: Domain) -> Named:
+    return Named(id=domain.id, name=domain.name)
 
 
 def _base(request: Request) -> str:
     return str(request.base_url).rstrip("/")
 
 
-def _self_links(request: Request) -> dict[str, Any]:
-    return {"self": f"{_base(request)}{request.url.path}", "next": None, "previous": None}
+def _self_links(request: Request) -> PageLinks:
+    return PageLinks(itself=f"{_base(request)}{request.url.path}")
 
 
 def _page_link(request: Request, page: int) -> str:

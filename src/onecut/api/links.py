@@ -3,8 +3,16 @@
 from urllib.parse import urlencode
 
 from fastapi import Request
+from pydantic import BaseModel
 
 from onecut.config import Settings
+
+
+class Link(BaseModel):
+    """A link to a resource."""
+
+    rel: str
+    href: str
 
 
 def endpoint(request: Request) -> str:
@@ -13,28 +21,19 @@ def endpoint(request: Request) -> str:
     return (settings.endpoint or str(request.base_url)).rstrip("/")
 
 
-def of_resource(
-    request: Request, version: str, project_id: str, collection: str, resource_id: str
-) -> list[dict[str, str]]:
+def of_resource(request: Request, version: str, project_id: str, collection: str, resource_id: str) -> list[Link]:
     """Build a resource's `links`, in the way of OpenStack: one with the version, one without."""
     path = f"{project_id}/{collection}/{resource_id}"
     return [
-        {"rel": "self", "href": f"{endpoint(request)}/{version}/{path}"},
-        {"rel": "bookmark", "href": f"{endpoint(request)}/{path}"},
+        Link(rel="self", href=f"{endpoint(request)}/{version}/{path}"),
+        Link(rel="bookmark", href=f"{endpoint(request)}/{path}"),
     ]
 
 
-def next_page(request: Request, last_id: str | None) -> list[dict[str, str]]:
+def next_page(request: Request, last_id: str | None) -> list[Link]:
     """Build the link to the page behind the item *last_id*, with the same query; none when there is no such page."""
     if last_id is None:
         return []
-    query = {key: value for key, value in request.query_params.items() if key != "offset"} | {"marker": last_id}
-    return [{"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode(query)}"}]
-
-
-def next_offset(request: Request, offset: int) -> list[dict[str, str]]:
-    """Build the link to the page that begins at *offset*, with the same query."""
-    query = [(key, value) for key, value in request.query_params.multi_items() if key != "offset"]
-    return [
-        {"rel": "next", "href": f"{endpoint(request)}{request.url.path}?{urlencode([*query, ('offset', offset)])}"}
-    ]
+    kept = [(key, value) for key, value in request.query_params.multi_items() if key not in {"offset", "marker"}]
+    query = urlencode([*kept, ("marker", last_id)])
+    return [Link(rel="next", href=f"{endpoint(request)}{request.url.path}?{query}")]

@@ -6,6 +6,7 @@ from fastapi import Depends
 from pydantic import Field
 
 from onecut.api.auth import project_caller
+from onecut.api.billing import CamelBssParam
 from onecut.api.dependencies import Time, Writing
 from onecut.api.fields import Body, Text64, Uuid
 from onecut.api.routing import Router
@@ -36,6 +37,7 @@ class RetypeVolume(Body):
     """The body that changes a volume's type."""
 
     os_retype: _Retype = Field(alias="os-retype")
+    bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")
 
 
 @router.put(

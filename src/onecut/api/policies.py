@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Final, Literal, TypeVar
 
 from fastapi import Depends, Query
-from pydantic import AfterValidator, BaseModel, Field, WithJsonSchema
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.auth import project_caller
@@ -12,10 +12,13 @@ from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import (
     PAGE_MAX,
     Body,
+    Check,
+    EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
     Offset,
+    OwnMarker,
     SortDir,
     TagFilter,
     Tags,
@@ -63,26 +66,18 @@ Weekday = Annotated[str, Field(pattern=r"^[1-7]$")]
 TimePoints = Annotated[
     list[Hour],
     Field(min_length=1, max_length=24, description="Hours of the day in UTC+8, `0` to `23`."),
-    AfterValidator(_unique),
+    Check(_unique, {"uniqueItems": True}),
 ]
 RepeatWeekdays = Annotated[
     list[Weekday],
     Field(min_length=1, max_length=7, description="`1` is Monday. Not together with `repeat_interval_days`."),
-    AfterValidator(_unique),
+    Check(_unique, {"uniqueItems": True}),
 ]
 RepeatIntervalDays = Annotated[int, Field(ge=1, le=30, description="`1` is every day, beginning with this one.")]
 RetentionDays = Annotated[
     int,
-    AfterValidator(_retention),
-    WithJsonSchema(
-        {
-            "type": "integer",
-            "minimum": FOR_EVER,
-            "maximum": RETENTION_DAYS_MAX,
-            "not": {"const": 0},
-            "description": "Days until a snapshot is deleted by itself; -1 for snapshots that stay.",
-        }
-    ),
+    Check(_retention, {"minimum": FOR_EVER, "maximum": RETENTION_DAYS_MAX, "not": {"const": 0}}),
+    Field(description="Days until a snapshot is deleted by itself; -1 for snapshots that stay."),
 ]
 
 VolumeIds = Annotated[
@@ -130,7 +125,7 @@ class PolicyCountQuery(Filters):
 
     id: str | None = None
     name: Text255 | None = None
-    enterprise_project_id: str | None = None
+    enterprise_project_id: EnterpriseProjectFilter | None = None
     tag_key: str | None = None
     tags: TagFilter | None = None
 
@@ -138,6 +133,7 @@ class PolicyCountQuery(Filters):
 class PolicyListQuery(PolicyCountQuery):
     """Filters, sorting and paging of the list."""
 
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "name", "created_at", "updated_at"] = "created_at"
@@ -237,7 +233,7 @@ def create_policy(project_id: str, body: CreatePolicy, session: Writing, clock: 
 @router.get("")
 def list_policies(project_id: str, query: Annotated[PolicyListQuery, Query()], session: Reading) -> PolicyPage:
     """List policies, the newest first unless sorted otherwise."""
-    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset)
+    page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
     found = policies.list_page(session, project_id, _filter(query), page)
     tags_of = tags.of(session, [policy.id for policy in found])
     return PolicyPage(snapshot_policies=[_detail(policy, tags_of[policy.id]) for policy in found])
@@ -280,9 +276,9 @@ def update_policy(
 
 
 @router.delete("/{snapshot_policy_id}", status_code=204)
-def delete_policy(project_id: str, snapshot_policy_id: str, session: Writing) -> None:
+def delete_policy(project_id: str, snapshot_policy_id: str, session: Writing, clock: Time) -> None:
     """Delete a policy. Its snapshots stay, until their retention has passed."""
-    policies.delete_policy(session, project_id, snapshot_policy_id)
+    policies.delete_policy(session, project_id, snapshot_policy_id, clock.now())
 
 
 @router.post("/{snapshot_policy_id}/associate", status_code=204)

@@ -8,9 +8,9 @@ from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
-from onecut.api.fields import Body, Filters, Limit, Offset, Text64, Uuid
+from onecut.api.fields import Body, Filters, Limit, Offset, OwnMarker, Text64, Uuid
 from onecut.api.routing import Router
-from onecut.api.volumes import AttachmentView, attachment_view
+from onecut.api.volumes import AttachmentView, attachment_view, wwn
 from onecut.clock import time_text
 from onecut.db.volumes import Volume
 from onecut.service import recycle_bin, recycle_policy, tags, volumes
@@ -51,6 +51,7 @@ class ListBin(Filters):
 
     name: Text64 | None = None
     status: str | None = None
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     availability_zone: str | None = None
@@ -77,7 +78,7 @@ class BinnedVolume(BaseModel):
     multiattach: bool
     size: int = Field(description="GiB.")
     metadata: dict[str, str]
-    bootable: str = "false"
+    bootable: str
     tags: dict[str, str]
     availability_zone: str
     created_at: str
@@ -90,7 +91,7 @@ class BinnedVolume(BaseModel):
     dedicated_storage_id: str | None = None
     dedicated_storage_name: str | None = None
     volume_image_metadata: dict[str, Any] | None = None
-    wwn: str | None = None
+    wwn: str | None
 
 
 class BinnedVolumeEnvelope(BaseModel):
@@ -126,7 +127,7 @@ def list_volumes(
     project_id: str, query: Annotated[ListBin, Query()], session: Reading, settings: Configured
 ) -> BinPage:
     """List the volumes in the bin that pass every filter, the newest first."""
-    page = Page(limit=query.limit, offset=query.offset)
+    page = Page(limit=query.limit, offset=query.offset, marker=query.marker)
     listed = volumes.list_page(
         session, project_id, query.wanted(), page, zones=settings.availability_zones, in_bin=True
     )
@@ -167,6 +168,7 @@ def _view(volume: Volume, tags_of_volume: dict[str, str]) -> BinnedVolume:
         multiattach=volume.multiattach,
         size=volume.size_gib,
         metadata=volume.metadata_,
+        bootable=str(volume.bootable).lower(),
         tags=tags_of_volume,
         availability_zone=volume.availability_zone,
         created_at=time_text(volume.created_at),
@@ -175,4 +177,5 @@ def _view(volume: Volume, tags_of_volume: dict[str, str]) -> BinnedVolume:
         enterprise_project_id=volume.enterprise_project_id,
         pre_deleted_at=time_text(volume.pre_deleted_at),
         plan_delete_at=time_text(volume.plan_delete_at),
+        wwn=wwn(volume),
     )

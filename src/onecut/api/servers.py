@@ -10,7 +10,7 @@ from http import HTTPStatus
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api import links
@@ -18,16 +18,19 @@ from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     Body,
+    Check,
     EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Offset,
     Text64,
     Text85,
+    between,
     uuid_check,
 )
+from onecut.api.links import Link
 from onecut.api.routing import Router
-from onecut.api.volumes import JobId, Link
+from onecut.api.volumes import JobId
 from onecut.db.servers import Server
 from onecut.db.volumes import Attachment
 from onecut.service import attachments, servers
@@ -51,7 +54,7 @@ def _not_dry(dry_run: bool) -> bool:  # noqa: FBT001 - a validator's signature
     return dry_run
 
 
-DryRun = Annotated[bool, AfterValidator(_not_dry)]
+DryRun = Annotated[bool, Check(_not_dry, {"enum": [False]})]
 
 
 def _no_disks(disks: list[Any]) -> list[Any]:
@@ -72,8 +75,8 @@ class _NewServer(Body):
     name: Annotated[Text64, Field(min_length=1)]
     description: Text85 | None = None
     availability_zone: Text64 | None = Field(default=None, description="By default the first zone.")
-    count: int = 1
-    data_volumes: Annotated[list[Any], AfterValidator(_no_disks)] | None = None
+    count: int = Field(default=1, json_schema_extra=between(range(1, servers.BATCH_MAX + 1)))
+    data_volumes: Annotated[list[Any], Check(_no_disks, {"maxItems": 0})] | None = None
     extendparam: _ExtendParam | None = None
 
 
@@ -226,7 +229,7 @@ class BlockDevice(BaseModel):
     size: int = Field(description="GiB.")
     boot_index: int | None = Field(default=None, serialization_alias="bootIndex")
     pci_address: str = Field(default="", serialization_alias="pciAddress")
-    bus: str = "virtio"
+    bus: str = Field(description="`scsi` for a volume with `hw:passthrough`, else `virtio`.")
 
 
 class BlockDeviceEnvelope(BaseModel):
@@ -443,9 +446,7 @@ def _view(request: Request, server: Server, present: Iterable[Attachment]) -> Se
             )
             for attachment in present
         ],
-        links=[
-            Link(**link) for link in links.of_resource(request, "v1", server.project_id, "cloudservers", server.id)
-        ],
+        links=links.of_resource(request, "v1", server.project_id, "cloudservers", server.id),
     )
 
 
@@ -456,6 +457,7 @@ def _block_device(attachment: Attachment) -> BlockDevice:
         server_id=attachment.server_id,
         device=attachment.device,
         size=attachment.volume.size_gib,
+        bus="scsi" if attachment.volume.passthrough else "virtio",
     )
 
 

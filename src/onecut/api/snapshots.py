@@ -11,14 +11,17 @@ from sqlalchemy import Row
 
 from onecut.api.auth import project_caller
 from onecut.api.chains import ChainDetail
-from onecut.api.dependencies import Archived, Asking, Reading, Store, Time, Writing
+from onecut.api.dependencies import Archived, Asking, Configured, Reading, Store, Time, Writing
 from onecut.api.fields import (
+    UUID,
     Body,
     EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
+    Marker,
     Offset,
+    SnapshotId,
     SortDir,
     TagFilter,
     Tags,
@@ -30,13 +33,14 @@ from onecut.api.fields import (
 from onecut.api.routing import Router
 from onecut.api.tags import add_routes
 from onecut.clock import time_text
+from onecut.config import Settings
 from onecut.service import chains, changed_blocks, shown_snapshots, snapshots
 from onecut.service.listing import Page
 from onecut.service.shown_snapshots import ShownSnapshot
 from onecut.service.snapshots import NewSnapshot, SnapshotFilter
 
 router = Router(prefix="/v5/{project_id}/snapshots", tags=["snapshots"], dependencies=[Depends(project_caller)])
-add_routes(router, snapshots.TAGGED, "snapshot_id")
+add_routes(router, snapshots.TAGGED, "snapshot_id", UUID)
 
 
 class SnapshotWanted(Body):
@@ -107,7 +111,7 @@ class SnapshotListQuery(SnapshotCountQuery):
 
     ids: Annotated[str | None, Field(description="Ids with commas between; `id` is ignored then.")] = None
     snapshot_group_id: str | None = None
-    marker: Annotated[str | None, Field(description="Id of the last item of the page before.")] = None
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "size", "created_at"] = "created_at"
@@ -181,7 +185,7 @@ class OneSnapshot(BaseModel):
 class ChangedBlocksQuery(Filters):
     """What is compared, and which page of it."""
 
-    base: Annotated[str | None, Field(description="A snapshot of the same volume; without one, zeros.")] = None
+    base: Annotated[SnapshotId | None, Field(description="A snapshot of the same volume; without one, zeros.")] = None
     marker: Annotated[int, Field(ge=0, le=2**63 - 1, description="`next_marker` of the page before.")] = 0
     limit: Limit = 1000
 
@@ -240,23 +244,25 @@ def create_snapshot(project_id: str, body: CreateSnapshot, session: Writing, clo
 
 
 @router.get("/detail")
-def list_snapshots(project_id: str, query: Annotated[SnapshotListQuery, Query()], asker: Asking) -> SnapshotPage:
+def list_snapshots(
+    project_id: str, query: Annotated[SnapshotListQuery, Query()], asker: Asking, settings: Configured
+) -> SnapshotPage:
     """List snapshots, the newest first unless sorted otherwise."""
     page = Page(query.sort_key, query.sort_dir, query.limit, query.offset, query.marker)
-    found = shown_snapshots.list_page(asker, project_id, _filter(query), page)
+    found = shown_snapshots.list_page(asker, project_id, _filter(query, settings), page)
     return SnapshotPage(snapshots=[SnapshotDetail(**_fields(snapshot)) for snapshot in found])
 
 
 @router.get("/count")
 def count_snapshots(
-    project_id: str, query: Annotated[SnapshotCountQuery, Query()], session: Reading
+    project_id: str, query: Annotated[SnapshotCountQuery, Query()], session: Reading, settings: Configured
 ) -> SnapshotCount:
     """Count snapshots."""
-    return SnapshotCount(count=snapshots.count(session, project_id, _filter(query)))
+    return SnapshotCount(count=snapshots.count(session, project_id, _filter(query, settings)))
 
 
 @router.get("/{snapshot_id}")
-def show_snapshot(project_id: str, snapshot_id: str, asker: Asking) -> OneShownSnapshot:
+def show_snapshot(project_id: str, snapshot_id: SnapshotId, asker: Asking) -> OneShownSnapshot:
     """Show one snapshot, and what became of it."""
     snapshot = shown_snapshots.show(asker, project_id, snapshot_id)
     return OneShownSnapshot(snapshot=SnapshotShown(**_fields(snapshot), onecut=_extension(snapshot.row)))
@@ -266,7 +272,7 @@ def show_snapshot(project_id: str, snapshot_id: str, asker: Asking) -> OneShownS
 def list_changed_blocks(
     *,
     project_id: str,
-    snapshot_id: str,
+    snapshot_id: SnapshotId,
     query: Annotated[ChangedBlocksQuery, Query()],
     database: Store,
     repository: Archived,
@@ -295,7 +301,7 @@ def list_changed_blocks(
 
 @router.put("/{snapshot_id}")
 def update_snapshot(
-    project_id: str, snapshot_id: str, body: UpdateSnapshot, session: Writing, clock: Time
+    project_id: str, snapshot_id: SnapshotId, body: UpdateSnapshot, session: Writing, clock: Time
 ) -> OneSnapshot:
     """Change name, description or Instant Snapshot Restore."""
     change = body.snapshot
@@ -313,14 +319,14 @@ def update_snapshot(
 
 
 @router.delete("/{snapshot_id}", status_code=202)
-def delete_snapshot(project_id: str, snapshot_id: str, session: Writing, clock: Time) -> JobOrdered:
+def delete_snapshot(project_id: str, snapshot_id: SnapshotId, session: Writing, clock: Time) -> JobOrdered:
     """Delete a snapshot; a member of a group leaves it."""
     return JobOrdered(job_id=snapshots.order_deletion(session, project_id, snapshot_id, clock.now()))
 
 
 @router.post("/{snapshot_id}/rollback", status_code=202)
 def roll_back_snapshot(
-    project_id: str, snapshot_id: str, body: RollBackSnapshot, session: Writing, clock: Time
+    project_id: str, snapshot_id: SnapshotId, body: RollBackSnapshot, session: Writing, clock: Time
 ) -> JobOrdered:
     """Give a detached volume the content of its snapshot again."""
     volume_id = body.rollback.volume_id
@@ -328,9 +334,11 @@ def roll_back_snapshot(
     return JobOrdered(job_id=job_id)
 
 
-def _filter(query: SnapshotCountQuery) -> SnapshotFilter:
+def _filter(query: SnapshotCountQuery, settings: Settings) -> SnapshotFilter:
     given = query.model_dump(include={field for field in SnapshotFilter.__dataclass_fields__ if field != "ids"})
-    return SnapshotFilter(ids=_ids(query), **given)
+    wanted = SnapshotFilter(ids=_ids(query), **given)
+    snapshots.check_filter(wanted, settings.availability_zones)
+    return wanted
 
 
 def _ids(query: SnapshotCountQuery) -> Sequence[str] | None:

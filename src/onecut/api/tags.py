@@ -3,11 +3,11 @@
 from typing import Annotated, Any
 
 from fastapi import Path
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api.dependencies import Reading, Writing
-from onecut.api.fields import Body, TagKey, TagValue
+from onecut.api.fields import Body, Check, TagKey, TagValue
 from onecut.api.routing import Router
 from onecut.service.tags import TAGS_MAX, Tagged
 
@@ -31,7 +31,7 @@ def _unique(tags: list[Tag]) -> list[Tag]:
 class TagsToAdd(Body):
     """Tags to be added; a key the resource has already gets the new value."""
 
-    tags: Annotated[list[Tag], AfterValidator(_unique)]
+    tags: Annotated[list[Tag], Check(_unique, {"uniqueItems": True, "maxItems": TAGS_MAX})]
 
     def table(self) -> dict[str, str]:
         """Return the tags by key."""
@@ -68,7 +68,7 @@ class TagsInUse(BaseModel):
     tags: list[TagValues]
 
 
-def add_routes(router: Router, tagged: Tagged[Any], id_name: str) -> None:
+def add_routes(router: Router, tagged: Tagged[Any], id_name: str, id_pattern: str | None = None) -> None:
     """
     Add the tag calls of a noun of ``/v5`` to its router, where they must come before the routes by id.
 
@@ -76,8 +76,9 @@ def add_routes(router: Router, tagged: Tagged[Any], id_name: str) -> None:
         router: The noun's, with its prefix.
         tagged: The noun.
         id_name: What EVS calls a resource's id in the path.
+        id_pattern: What it must look like, where EVS has a code for one that does not.
     """
-    resource_id_in_path = Path(alias=id_name)
+    resource_id_in_path = Path(alias=id_name, pattern=id_pattern)
     noun = tagged.resource_type
 
     @router.get("/tags", name=f"list_{noun}_tags")

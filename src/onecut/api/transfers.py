@@ -9,9 +9,9 @@ from pydantic import BaseModel, Field
 from onecut.api import links
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Reading, Time, Writing
-from onecut.api.fields import Body, Filters, Limit, Offset, Text255, Uuid
+from onecut.api.fields import Body, Filters, Limit, Offset, OwnMarker, Text255, Uuid
+from onecut.api.links import Link
 from onecut.api.routing import Router
-from onecut.api.volumes import Link
 from onecut.clock import time_text
 from onecut.db.transfers import VolumeTransfer
 from onecut.service import transfers
@@ -46,8 +46,13 @@ class AcceptTransfer(Body):
 class ListTransfers(Filters):
     """Paging of the lists."""
 
+    marker: OwnMarker | None = None
     limit: Limit = 1000
     offset: Offset = 0
+
+    def page(self) -> Page:
+        """Say which part is wanted."""
+        return Page(limit=self.limit, offset=self.offset, marker=self.marker)
 
 
 class TransferSummary(BaseModel):
@@ -118,7 +123,7 @@ def list_transfers(
     project_id: str, query: Annotated[ListTransfers, Query()], session: Reading, request: Request
 ) -> TransferSummaryPage:
     """List the transfers that the project offers, the newest first."""
-    found = transfers.list_page(session, project_id, Page(limit=query.limit, offset=query.offset))
+    found = transfers.list_page(session, project_id, query.page())
     return TransferSummaryPage(transfers=[TransferSummary(**_short(request, transfer)) for transfer in found])
 
 
@@ -128,7 +133,7 @@ def list_transfer_details(
     project_id: str, query: Annotated[ListTransfers, Query()], session: Reading, request: Request
 ) -> TransferPage:
     """List the transfers that the project offers, the newest first."""
-    found = transfers.list_page(session, project_id, Page(limit=query.limit, offset=query.offset))
+    found = transfers.list_page(session, project_id, query.page())
     return TransferPage(transfers=[TransferView(**_full(request, transfer)) for transfer in found])
 
 

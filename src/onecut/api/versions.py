@@ -1,11 +1,12 @@
 """The versions of the API, in the form that OpenStack clients look for."""
 
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
+from pydantic import BaseModel, Field
 
-from onecut.api.links import endpoint
+from onecut.api.links import Link, endpoint
 from onecut.api.routing import Router
 
 router = Router(tags=["versions"])
@@ -23,10 +24,35 @@ VERSIONS: Final = {
 UPDATED: Final = "2026-01-15T00:00:00Z"
 
 
+class MediaType(BaseModel):
+    """What a version answers."""
+
+    base: str = "application/json"
+    type: str
+
+
+class VersionView(BaseModel):
+    """A version of the API."""
+
+    id: str
+    status: str
+    updated: str = UPDATED
+    version: str = Field(description="The newest microversion; empty without any.")
+    min_version: str = Field(description="The oldest.")
+    links: list[Link]
+    media_types: list[MediaType] = Field(serialization_alias="media-types")
+
+
+class Versions(BaseModel):
+    """Versions of the API."""
+
+    versions: list[VersionView]
+
+
 @router.get("/", status_code=HTTPStatus.MULTIPLE_CHOICES, summary="List the API versions")
-def list_versions(request: Request) -> dict[str, list[dict[str, Any]]]:
+def list_versions(request: Request) -> Versions:
     """Name every version. The status is 300, as OpenStack answers here."""
-    return {"versions": [_version(request, name) for name in VERSIONS]}
+    return Versions(versions=[_version(request, name) for name in VERSIONS])
 
 
 # Links name the versions with a slash at the end, and keystoneauth looks them up there. It takes the one document of
@@ -37,20 +63,19 @@ def list_versions(request: Request) -> dict[str, list[dict[str, Any]]]:
 @router.get("/v1", summary="Show version 1")
 @router.get("/v2", summary="Show version 2")
 @router.get("/v3", summary="Show version 3")
-def show_version(request: Request) -> dict[str, list[dict[str, Any]]]:
+def show_version(request: Request) -> Versions:
     """Describe the version of the path."""
-    return {"versions": [_version(request, request.url.path.strip("/"))]}
+    return Versions(versions=[_version(request, request.url.path.strip("/"))])
 
 
-def _version(request: Request, name: str) -> dict[str, Any]:
+def _version(request: Request, name: str) -> VersionView:
     status, newest, oldest = VERSIONS[name]
     media_type = f"application/vnd.openstack.volume+json;version={name[1:]}"
-    return {
-        "id": f"{name}.0",
-        "status": status,
-        "updated": UPDATED,
-        "version": newest,
-        "min_version": oldest,
-        "links": [{"href": f"{endpoint(request)}/{name}/", "rel": "self"}],
-        "media-types": [{"base": "application/json", "type": media_type}],
-    }
+    return VersionView(
+        id=f"{name}.0",
+        status=status,
+        version=newest,
+        min_version=oldest,
+        links=[Link(href=f"{endpoint(request)}/{name}/", rel="self")],
+        media_types=[MediaType(type=media_type)],
+    )

@@ -3,15 +3,16 @@
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import Depends
+from fastapi import Depends, Response
 from pydantic import BaseModel, Field
 
 from onecut.api.auth import project_caller
+from onecut.api.billing import BssParam
 from onecut.api.dependencies import Reading, Time, Writing
 from onecut.api.fields import Body, Uuid, uuid_check
 from onecut.api.routing import Router
 from onecut.api.volumes import JobId, SizeGib
-from onecut.service import volume_batches
+from onecut.service import catalog, volume_batches
 
 router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
@@ -24,19 +25,21 @@ class _Extension(Body):
 class ExtendVolumes(Body):
     """The body that asks for larger sizes."""
 
-    volumes: list[_Extension]
+    volumes: Annotated[list[_Extension], Field(json_schema_extra={"minItems": 1, "maxItems": catalog.BATCH_MAX})]
+    bss_param: BssParam | None = None
 
 
 class Unsubscribe(Body):
     """The body that gives volumes up."""
 
-    volume_ids: Annotated[list[Uuid], Field(min_length=1)]
+    volume_ids: Annotated[list[Uuid], Field(min_length=1, json_schema_extra={"maxItems": volume_batches.IDS_MAX})]
 
 
 class ChangeChargeMode(Unsubscribe):
     """The body that lets volumes be billed with their server."""
 
     server_id: Annotated[str, uuid_check("EVS.2229")] | None = None
+    bss_param: BssParam | None = None
 
 
 class UnsubscribedVolume(BaseModel):
@@ -77,6 +80,7 @@ def unsubscribe_volumes(project_id: str, body: Unsubscribe, session: Writing, cl
 @router.post(
     "/v2/{project_id}/cloudvolumes/change-charge-mode",
     status_code=HTTPStatus.ACCEPTED,
+    response_class=Response,
     summary="Change the charging mode",
 )
 def change_charge_mode(project_id: str, body: ChangeChargeMode, session: Reading) -> None:

@@ -3,12 +3,12 @@
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 from pydantic_core import PydanticCustomError
 
 from onecut.api.auth import project_caller
 from onecut.api.dependencies import Configured, Reading, Writing
-from onecut.api.fields import Body, Limit, Offset, TagKey, TagValue, Uuid
+from onecut.api.fields import Body, Check, Limit, Offset, TagKey, TagValue, Uuid
 from onecut.api.routing import Router
 from onecut.api.tags import TagsToAdd, TagsToRemove
 from onecut.api.volumes import VolumeView, view_fields
@@ -51,13 +51,17 @@ def _different(values: list[Any]) -> list[Any]:
     return values
 
 
+Few: Final = Check(_few, {"maxItems": SEARCHED_MAX})
+Different: Final = Check(_different, {"uniqueItems": True})
+
+
 def _number(value: Any) -> Any:  # noqa: ANN401 - a validator sees what came
     return int(value) if isinstance(value, str) and value.isascii() and value.isdecimal() else value
 
 
 class _TagWanted(Body):
     key: TagKey
-    values: Annotated[list[TagValue], AfterValidator(_few), AfterValidator(_different)] = Field(default_factory=list)
+    values: Annotated[list[TagValue], Few, Different] = Field(default_factory=list)
 
 
 class _Match(Body):
@@ -69,8 +73,8 @@ class SearchVolumes(Body):
     """The body of a search: volumes that have all of these keys, each with one of its values or, without, any."""
 
     action: Literal["filter", "count"]
-    tags: Annotated[list[_TagWanted], AfterValidator(_few), AfterValidator(_different)] = Field(default_factory=list)
-    matches: Annotated[list[_Match], AfterValidator(_different)] = Field(default_factory=list)
+    tags: Annotated[list[_TagWanted], Few, Different] = Field(default_factory=list)
+    matches: Annotated[list[_Match], Different] = Field(default_factory=list)
     limit: Annotated[Limit, BeforeValidator(_number)] = 1000
     offset: Annotated[Offset, BeforeValidator(_number)] = 0
 

@@ -8,30 +8,37 @@ from http import HTTPStatus
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import Depends, Query, Request
-from pydantic import AfterValidator, BaseModel, BeforeValidator, Field
+from pydantic import BaseModel, BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
 from onecut.api import links
 from onecut.api.auth import project_caller
+from onecut.api.billing import CamelBssParam
 from onecut.api.client_tokens import Named
 from onecut.api.dependencies import Configured, Reading, Time, Writing
 from onecut.api.fields import (
     UUID,
     Body,
+    Check,
     EnterpriseProjectFilter,
     EnterpriseProjectId,
     Filters,
     Limit,
+    Marker,
     Offset,
+    OneKey,
+    SnapshotId,
     SortDir,
     Tags,
     Text64,
     Text255,
     Uuid,
     absent,
+    between,
     bytes_limit,
     uuid_check,
 )
+from onecut.api.links import Link
 from onecut.api.routing import Router
 from onecut.clock import time_text
 from onecut.db.volumes import Attachment, Volume
@@ -43,10 +50,12 @@ from onecut.service.volumes import VolumeFilter, VolumeOrder
 router = Router(tags=["volumes"], dependencies=[Depends(project_caller)])
 
 IDS_MAX: Final = 60
+_ID: Final = UUID.strip("^$")
+IDS: Final = rf"""^\[? *['"]?{_ID}['"]?( *, *['"]?{_ID}['"]?){{0,{IDS_MAX - 1}}} *\]?$"""
+"""As EVS writes a list of ids in a query: ``['id1','id2']``; the quotes may be double, or missing."""
 
 VolumeName = Annotated[str, bytes_limit(255, code="EVS.1003")]
 VolumeDescription = Annotated[str, bytes_limit(255, code="EVS.1004")]
-SnapshotId = Annotated[str, uuid_check("EVS.2045")]
 ServerId = Annotated[str, uuid_check("EVS.2131")]
 Performance = Annotated[int, Field(ge=1, le=2**31 - 1)]
 
@@ -56,17 +65,9 @@ def _cut_off_fraction(value: Any) -> Any:  # noqa: ANN401 - a validator sees wha
 
 
 Whole = Annotated[int, BeforeValidator(_cut_off_fraction)]
-SizeGib = Annotated[Whole, Field(description="GiB; a fraction is cut off.")]
-
-
-def _post_paid(mode: str) -> str:
-    if mode != "postPaid":
-        raise PydanticCustomError("charging", "must be postPaid: Onecut bills nothing", {"code": "EVS.2147"})
-    return mode
-
-
-class _BssParam(Body):
-    charging_mode: Annotated[str, AfterValidator(_post_paid)] = Field(default="postPaid", alias="chargingMode")
+SizeGib = Annotated[
+    Whole, Field(description="GiB; a fraction is cut off.", json_schema_extra=between(catalog.VOLUME_GIB))
+]
 
 
 def _no_pool(storage_id: str | None) -> str | None:
@@ -76,7 +77,7 @@ def _no_pool(storage_id: str | None) -> str | None:
 
 
 class _SchedulerHints(Body):
-    dedicated_storage_id: Annotated[str | None, AfterValidator(_no_pool)] = None
+    dedicated_storage_id: Annotated[str | None, Check(_no_pool, {"maxLength": 0})] = None
 
 
 class _NewVolume(Body):
@@ -85,7 +86,9 @@ class _NewVolume(Body):
     size: SizeGib
     name: VolumeName | None = None
     description: VolumeDescription | None = None
-    count: Whole = Field(default=1, description="A fraction is cut off.")
+    count: Whole = Field(
+        default=1, description="A fraction is cut off.", json_schema_extra=between(range(1, catalog.BATCH_MAX + 1))
+    )
     snapshot_id: SnapshotId | None = None
     backup_id: Text255 | None = None
     image_id: Text255 | None = Field(default=None, alias="imageRef")
@@ -114,12 +117,14 @@ class _NewVolume(Body):
         )
 
 
-class CreateVolume(Body):
+class CreateVolume(OneKey):
     """The body that asks for volumes."""
+
+    key, absent_code, malformed_code = "volume", "EVS.1008", "EVS.1009"
 
     volume: _NewVolume
     server_id: ServerId | None = Field(default=None, description="Attach to this server as soon as they are made.")
-    bss_param: _BssParam | None = Field(default=None, alias="bssParam")
+    bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")
     scheduler_hints: _SchedulerHints | None = Field(default=None, alias="OS-SCH-HNT:scheduler_hints")
 
 
@@ -128,8 +133,10 @@ class _VolumeChange(Body):
     description: VolumeDescription | None = None
 
 
-class UpdateVolume(Body):
+class UpdateVolume(OneKey):
     """The body that renames a volume."""
+
+    key, absent_code, malformed_code = "volume", "EVS.1001", "EVS.1001"
 
     volume: _VolumeChange
 
@@ -140,10 +147,13 @@ class NewSize(Body):
     new_size: SizeGib
 
 
-class ActOnVolume(Body):
+class ActOnVolume(OneKey):
     """The body of an action: a larger size."""
 
+    key, absent_code, malformed_code = "os-extend", "EVS.1011", "EVS.1011"
+
     os_extend: NewSize = Field(alias="os-extend")
+    bss_param: CamelBssParam | None = Field(default=None, alias="bssParam")
 
 
 def _split_ids(text: str) -> list[str]:
@@ -152,8 +162,7 @@ def _split_ids(text: str) -> list[str]:
 
 
 def _check_ids(text: str) -> str:
-    ids = _split_ids(text)
-    if len(ids) > IDS_MAX or not all(re.fullmatch(UUID, found) for found in ids):
+    if re.fullmatch(IDS, text) is None:
         raise PydanticCustomError(
             "ids_invalid", "must be 1 to {limit} UUIDs like ['id1','id2']", {"code": "EVS.1032", "limit": IDS_MAX}
         )
@@ -163,7 +172,7 @@ def _check_ids(text: str) -> str:
 class ListVolumes(Filters):
     """The query of the volume list."""
 
-    marker: Uuid | None = None
+    marker: Marker | None = None
     limit: Limit = 1000
     offset: Offset = 0
     sort_key: Literal["id", "status", "size", "created_at"] = "created_at"
@@ -179,7 +188,7 @@ class ListVolumes(Filters):
     dedicated_storage_name: str | None = None
     volume_type_id: str | None = None
     id: Annotated[str, uuid_check("EVS.1032")] | None = None
-    ids: Annotated[str, AfterValidator(_check_ids)] | None = Field(
+    ids: Annotated[str, Check(_check_ids, {"pattern": IDS})] | None = Field(
         default=None, description="`['id1','id2']`, at most 60; goes before `id`."
     )
     enterprise_project_id: EnterpriseProjectFilter | None = None
@@ -223,13 +232,6 @@ class AttachmentView(BaseModel):
         description="The NBD URI that opens the disk; null until the disk is attached.",
         json_schema_extra={"x-onecut-extension": True},
     )
-
-
-class Link(BaseModel):
-    """A link to a resource."""
-
-    rel: str
-    href: str
 
 
 class PerformanceView(BaseModel):
@@ -292,6 +294,10 @@ class VolumeView(UpdatedVolume):
     enterprise_project_id: str
     iops: PerformanceView | None = Field(exclude_if=absent)
     throughput: PerformanceView | None = Field(exclude_if=absent, description="MiB/s.")
+    wwn: str | None = Field(
+        exclude_if=absent, description="Of a SCSI disk: what whoever runs the server lets it tell of itself."
+    )
+    serial_number: str | None = Field(exclude_if=absent, description="The same; it is the volume's id.")
     consistencygroup_id: str | None = None
     replication_status: str | None = None
     user_id: str | None = None
@@ -344,6 +350,25 @@ class TypeList(BaseModel):
     volume_types: list[TypeView]
 
 
+class ZoneState(BaseModel):
+    """Whether a zone can be used."""
+
+    available: bool = True
+
+
+class ZoneView(BaseModel):
+    """An availability zone."""
+
+    name: str = Field(serialization_alias="zoneName")
+    state: ZoneState = Field(default_factory=ZoneState, serialization_alias="zoneState")
+
+
+class ZoneList(BaseModel):
+    """The availability zones."""
+
+    zones: list[ZoneView] = Field(serialization_alias="availabilityZoneInfo")
+
+
 @router.post("/v2.1/{project_id}/cloudvolumes", status_code=HTTPStatus.ACCEPTED, summary="Create volumes")
 @router.post("/v2/{project_id}/cloudvolumes", summary="Create volumes")
 @router.post("/v3/{project_id}/cloudvolumes", summary="Create volumes")
@@ -377,9 +402,7 @@ def list_volumes(
     return VolumeList(
         count=listed.total,
         volumes=[VolumeView(**view_fields(request, volume, tags_of[volume.id])) for volume in listed.volumes],
-        volumes_links=[
-            Link(**link) for link in links.next_page(request, listed.volumes[-1].id if listed.more else None)
-        ],
+        volumes_links=links.next_page(request, listed.volumes[-1].id if listed.more else None),
     )
 
 
@@ -446,10 +469,9 @@ def type_view(offered: VolumeType, zones: Sequence[str]) -> TypeView:
 
 @router.get("/v2/{project_id}/os-availability-zone", summary="List the availability zones")
 @router.get("/v3/{project_id}/os-availability-zone", summary="List the availability zones")
-def list_zones(project_id: str, settings: Configured) -> dict[str, list[dict[str, Any]]]:  # noqa: ARG001 - named in the path
+def list_zones(project_id: str, settings: Configured) -> ZoneList:  # noqa: ARG001 - named in the path
     """Name every availability zone."""
-    zones = [{"zoneName": zone, "zoneState": {"available": True}} for zone in settings.availability_zones]
-    return {"availabilityZoneInfo": zones}
+    return ZoneList(zones=[ZoneView(name=zone) for zone in settings.availability_zones])
 
 
 def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> dict[str, Any]:
@@ -460,8 +482,15 @@ def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> d
         "enterprise_project_id": volume.enterprise_project_id,
         "iops": _performance(volume, volume.iops),
         "throughput": _performance(volume, volume.throughput_mib),
+        "wwn": wwn(volume),
+        "serial_number": volume.id if volume.passthrough else None,
         "onecut": VolumeExtension(hydration=_hydration(volume)),
     }
+
+
+def wwn(volume: Volume) -> str | None:
+    """Name a SCSI disk as T10 does: 3 begins a name of 128 bits that a place gives (SPC-5, NAA locally assigned)."""
+    return f"3{volume.id.replace('-', '')[1:]}" if volume.passthrough else None
 
 
 def _hydration(volume: Volume) -> HydrationView | None:

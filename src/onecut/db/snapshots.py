@@ -3,7 +3,7 @@
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKey, Index, String, Text, text
+from sqlalchemy import ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeEngine
 
@@ -65,6 +65,8 @@ class Snapshot(Base):
     size_gib: Mapped[int]
     volume_type: Mapped[str] = mapped_column(String(16))
     availability_zone: Mapped[str] = mapped_column(String(64))
+    passthrough: Mapped[bool] = mapped_column(default=False, server_default=false())
+    """Whether servers saw the source volume as a SCSI disk, as they will see volumes made from this."""
     category: Mapped[str] = mapped_column(String(16))
     instant_access: Mapped[bool]
     """Whether Instant Snapshot Restore is on now."""

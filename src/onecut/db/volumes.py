@@ -1,13 +1,17 @@
 """Volumes and their attachments."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import JSON, ForeignKey, Index, String, Text, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from onecut.db.schema import Base
 from onecut.db.servers import Server
+
+PASSTHROUGH: Final = "hw:passthrough"
+"""The key of the metadata that says so: `true` for a SCSI disk (EVS API reference, creating disks)."""
 
 
 class Volume(Base):
@@ -56,6 +60,16 @@ class Volume(Base):
         order_by="Attachment.attached_at",
         lazy="selectin",
     )
+
+    @property
+    def passthrough(self) -> bool:
+        """Whether servers see it as a SCSI disk, to which they may send commands."""
+        return is_passthrough(self.metadata_)
+
+
+def is_passthrough(metadata: Mapping[str, str]) -> bool:
+    """Say whether a volume with that metadata is a SCSI disk."""
+    return metadata.get(PASSTHROUGH) == "true"
 
 
 class Attachment(Base):

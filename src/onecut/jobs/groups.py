@@ -142,7 +142,7 @@ class DeleteSnapshotGroup(DeleteSnapshot):
     def finish(self, session: Session, order: Order) -> None:
         """Group and members are gone."""
         super().finish(session, order)
-        remove_groups(session, [order.request["snapshot_group_id"]])
+        remove_groups(session, [order.request["snapshot_group_id"]], self._clock.now())
 
     def fail(self, session: Session, order: Order, reason: str) -> None:
         """Group and members are still there, and may be deleted again."""

@@ -117,7 +117,7 @@ class DeleteServers:
 
     def finish(self, session: Session, order: Order) -> None:
         """Forget the servers and the volumes that went with them; the others are available, or in use elsewhere."""
-        forget(session, order.request["doomed_ids"])
+        forget(session, order.request["doomed_ids"], self._clock.now())
         settle(session, order.request["volume_ids"], self._clock)
         if binned := order.request.get("binned_ids"):  # absent in a job of a release without a recycle bin
             recycle_bin.put_in(session, binned, self._clock.now(), keep_days=order.request["keep_days"])

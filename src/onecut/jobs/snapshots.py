@@ -6,6 +6,7 @@ files only: the functions `*_order` write it, the job types read it.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any, TypeAlias
 
 from sqlalchemy import delete, exists, select, update
@@ -13,6 +14,7 @@ from sqlalchemy.orm import Session
 
 from onecut.clock import Clock, time_text
 from onecut.db.archives import Archive, SnapshotChain
+from onecut.db.deleted_rows import remember
 from onecut.db.jobs import Job
 from onecut.db.moves import move
 from onecut.db.session import Database
@@ -291,11 +293,14 @@ def remove(session: Session, snapshot_ids: Collection[str], clock: Clock) -> Non
     group_ids = _automatic_groups(session, snapshot_ids)
     session.execute(delete(Tag).where(Tag.resource_id.in_(snapshot_ids)))
     session.execute(delete(Archive).where(ours))
+    remember(session, Snapshot, snapshot_ids, clock.now())
     session.execute(delete(Snapshot).where(Snapshot.id.in_(snapshot_ids)))
     empty = ~exists().where(Archive.chain_id == SnapshotChain.id)
-    session.execute(delete(SnapshotChain).where(SnapshotChain.id.in_(chain_ids), empty))
+    ended = session.scalars(select(SnapshotChain.id).where(SnapshotChain.id.in_(chain_ids), empty)).all()
+    remember(session, SnapshotChain, ended, clock.now())
+    session.execute(delete(SnapshotChain).where(SnapshotChain.id.in_(ended)))
     left = select(Snapshot.snapshot_group_id).where(Snapshot.snapshot_group_id.in_(group_ids))
-    remove_groups(session, set(group_ids) - set(session.scalars(left)))
+    remove_groups(session, set(group_ids) - set(session.scalars(left)), clock.now())
 
 
 def _automatic_groups(session: Session, snapshot_ids: Collection[str]) -> Sequence[str]:
@@ -305,9 +310,10 @@ def _automatic_groups(session: Session, snapshot_ids: Collection[str]) -> Sequen
     return session.scalars(groups.with_for_update()).all()
 
 
-def remove_groups(session: Session, group_ids: Collection[str]) -> None:
+def remove_groups(session: Session, group_ids: Collection[str], now: datetime) -> None:
     """Remove groups that have no members any more, and their tags."""
     session.execute(delete(Tag).where(Tag.resource_id.in_(group_ids)))
+    remember(session, SnapshotGroup, group_ids, now)
     session.execute(delete(SnapshotGroup).where(SnapshotGroup.id.in_(group_ids)))
 
 

@@ -9,6 +9,7 @@ from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
+from onecut.db.deleted_rows import remember
 from onecut.db.moves import move
 from onecut.db.policies import PolicyVolume
 from onecut.db.session import Database
@@ -183,7 +184,7 @@ class DeleteVolumes:
 
     def finish(self, session: Session, order: Order) -> None:
         """Forget the volumes."""
-        forget(session, order.request["volume_ids"])
+        forget(session, order.request["volume_ids"], self._clock.now())
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again."""
@@ -288,8 +289,9 @@ def _show_extended(session: Session, volume_id: str, size_gib: int, now: datetim
     volume.size_gib, volume.growth_gib = size_gib, 0
 
 
-def forget(session: Session, volume_ids: list[str]) -> None:
+def forget(session: Session, volume_ids: list[str], now: datetime) -> None:
     """Remove the rows of volumes whose data is gone. Their snapshots stay."""
+    remember(session, Volume, volume_ids, now)
     for model, column in (
         (Tag, Tag.resource_id),
         (Attachment, Attachment.volume_id),

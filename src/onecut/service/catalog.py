@@ -73,6 +73,12 @@ def check_zone(zone: str, zones: Sequence[str], *, code: str = "EVS.1036") -> No
         raise BadRequest(f"availability_zone: {zone!r} is not one of {', '.join(zones)}", code=code)
 
 
+def check_zone_filter(zone: str | None, zones: Sequence[str]) -> None:
+    """Refuse a list of what is in a zone that is none of *zones* (EVS.1041)."""
+    if zone is not None:
+        check_zone(zone, zones, code="EVS.1041")
+
+
 def check_type(name: str, *, iops: int | None, throughput_mib: int | None) -> None:
     """Refuse an unknown type (EVS.2070), one that is sold out (EVS.2072), and performance it does not take."""
     found = VOLUME_TYPES.get(name)

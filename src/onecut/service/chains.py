@@ -31,10 +31,12 @@ def list_page(session: Session, project_id: str, wanted: ChainFilter, page: Page
     Return one page of the project's chains that pass a filter.
 
     Raises:
-        BadRequest: The marker is not of this list (EVS.1024).
+        BadRequest: The marker is unknown (EVS.1024).
     """
     query = select(SnapshotChain).where(*_conditions(project_id, wanted))
-    return listing.rows(session, query, page, row_id=SnapshotChain.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=SnapshotChain.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def count(session: Session, project_id: str, wanted: ChainFilter) -> int:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound
-from onecut.service import catalog, performance, snapshots, volumes
+from onecut.service import catalog, performance, snapshots, sources, volumes
 from onecut.service.volumes import VolumeOrder
 
 REFUSED_ACTIONS: Final[Mapping[str, str]] = {
@@ -53,15 +53,20 @@ def create(session: Session, project_id: str, wanted: CinderOrder, now: datetime
     size_gib = wanted.size_gib if source is None else wanted.size_gib or source.size_gib
     if size_gib is None:
         raise BadRequest("size: must be given unless snapshot_id is", code="EVS.1010")
+    volume_type = _type_name(wanted.volume_type, source)
+    alike = source is not None and source.volume_type == volume_type
+    iops, throughput_mib = sources.performance(session, source) if source and alike else (None, None)
     order = VolumeOrder(
         name=wanted.name,
         description=wanted.description,
         size_gib=size_gib,
-        volume_type=_type_name(wanted.volume_type, source),
+        volume_type=volume_type,
         availability_zone=wanted.availability_zone or (zones[0] if source is None else source.availability_zone),
         multiattach=wanted.multiattach,
         metadata=wanted.metadata,
         snapshot_id=wanted.snapshot_id,
+        iops=iops,
+        throughput_mib=throughput_mib,
     )
     _, (volume_id,) = volumes.create(session, project_id, order, now, zones=zones)
     return volumes.find(session, project_id, volume_id)

@@ -17,14 +17,15 @@ from sqlalchemy.orm import Session
 from onecut.db.moves import move
 from onecut.db.rows import write_rows
 from onecut.db.snapshots import Snapshot, SnapshotGroup
-from onecut.db.volumes import Attachment, Volume
+from onecut.db.volumes import Attachment
 from onecut.errors import BadRequest, NotFound, WrongState
 from onecut.jobs import groups as group_jobs
 from onecut.jobs import queue
-from onecut.service import attachments, catalog, deletions, listing, quotas, snapshots, tags, volumes
+from onecut.service import attachments, catalog, deletions, listing, quotas, snapshots, sources, tags, volumes
 from onecut.service.listing import Page
 from onecut.service.snapshots import ALL_ENTERPRISE_PROJECTS, CHANGEABLE, NewSnapshot, Source
 from onecut.service.volumes import VolumeOrder
+from onecut.states import GROUP_MOVES
 
 MEMBERS_MAX: Final = 64
 """Volumes of one group (EVS user guide)."""
@@ -203,18 +204,21 @@ def members(session: Session, group_id: str, *, lock: bool = False) -> Sequence[
 
 
 def list_page(session: Session, project_id: str, wanted: GroupFilter, page: Page) -> Sequence[SnapshotGroup]:
-    """Return one page of the project's groups that pass a filter."""
+    """Return one page of the project's groups that pass a filter, whose state must be one (EVS.1031)."""
     query = select(SnapshotGroup).where(SnapshotGroup.project_id == project_id, *_conditions(wanted))
-    return listing.rows(session, query, page, row_id=SnapshotGroup.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=SnapshotGroup.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def count(session: Session, project_id: str, wanted: GroupFilter) -> int:
-    """Return how many of the project's groups pass a filter."""
+    """Return how many of the project's groups pass a filter; refuses as `list_page` does."""
     query = select(func.count()).select_from(SnapshotGroup)
     return session.scalar(query.where(SnapshotGroup.project_id == project_id, *_conditions(wanted))) or 0
 
 
 def _conditions(wanted: GroupFilter) -> list[ColumnElement[bool]]:
+    listing.check_state("snapshot group", wanted.status, GROUP_MOVES)
     conditions: list[ColumnElement[bool]] = [
         column == value
         for column, value in (
@@ -345,17 +349,13 @@ def order_volumes(
     """
     group = find(session, project_id, group_id, lock=True)
     whole = _all_members(session, group)
-    sources = {
-        volume.id: volume
-        for volume in session.scalars(select(Volume).where(Volume.id.in_([m.volume_id for m in whole])))
-    }
     for member in whole:
         if member.status != "available":
             raise WrongState("snapshot", member.id, member.status, {"available"}, code="EVS.2043")
         _check_same("availability_zone", member.id, member.availability_zone, availability_zone, code="EVS.2054")
         _check_same("volume_type", member.id, member.volume_type, volume_type, code="EVS.2096")
     orders = [
-        _volume_order(member, _numbered(name, number) if name else member.name, sources.get(member.volume_id))
+        _volume_order(session, member, _numbered(name, number) if name else member.name)
         for number, member in enumerate(whole, start=1)
     ]
     job_id, volume_ids = volumes.order_volumes(session, project_id, orders, now, server_id=server_id, together=True)
@@ -367,10 +367,9 @@ def _check_same(field_name: str, snapshot_id: str, has: str, wanted: str | None,
         raise BadRequest(f"{field_name}: snapshot {snapshot_id} needs {has}, not {wanted}", code=code)
 
 
-def _volume_order(member: Snapshot, name: str, source: Volume | None) -> VolumeOrder:
-    """Order a volume like *source*, whose performance only it knows."""
-    alike = source is not None and source.volume_type == member.volume_type
-    iops, throughput_mib = (source.iops, source.throughput_mib) if source and alike else (None, None)
+def _volume_order(session: Session, member: Snapshot, name: str) -> VolumeOrder:
+    """Order a volume like that of *member*."""
+    iops, throughput_mib = sources.performance(session, member)
     catalog.check_type(member.volume_type, iops=iops, throughput_mib=throughput_mib)
     return VolumeOrder(
         name=name,
@@ -378,6 +377,7 @@ def _volume_order(member: Snapshot, name: str, source: Volume | None) -> VolumeO
         size_gib=member.size_gib,
         volume_type=member.volume_type,
         availability_zone=member.availability_zone,
+        metadata=sources.metadata(member),
         snapshot_id=member.id,
         enterprise_project_id=member.enterprise_project_id,
         iops=iops,

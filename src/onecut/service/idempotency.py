@@ -32,8 +32,6 @@ VALID_FOR: Final = timedelta(hours=8)
 KNOWN_FOR: Final = timedelta(days=7)
 """How long it is told from a new one. A client that asks again after a long weekend gets no second volume."""
 
-FORGET_EVERY_S: Final = 3600.0
-
 Reply = tuple[str, list[str]]
 """The id of the job, and those of the volumes."""
 
@@ -63,7 +61,7 @@ def once(
 
     Raises:
         BadRequest: The token was used for another URL, project or body (EVS.2219), or more than 8 hours ago
-            (EVS.2220), or a volume that it made is gone (EVS.2222).
+            (EVS.2220), or a volume that it made is gone, or in the recycle bin (EVS.2222).
     """
     domain_id = session.get_one(Project, project_id).domain_id
     claim = ClientToken(
@@ -97,7 +95,8 @@ def _repeat(session: Session, project_id: str, request: ClientRequest, first: Cl
             f"X-Client-Token: {request.token} was first used more than {hours} hours ago; take a new one",
             code="EVS.2220",
         )
-    there = select(func.count()).where(Volume.id.in_(first.volume_ids), Volume.project_id == project_id)
+    of_the_project = Volume.project_id == project_id, Volume.pre_deleted_at.is_(None)
+    there = select(func.count()).where(Volume.id.in_(first.volume_ids), *of_the_project)
     if (number := session.scalar(there)) != len(first.volume_ids):
         raise BadRequest(
             f"X-Client-Token: of the {len(first.volume_ids)} volumes that {request.token} made, {number} are left",

@@ -117,7 +117,7 @@ def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: P
     Return one page of the project's legacy snapshots that pass a filter.
 
     Raises:
-        BadRequest: More ids than a list takes (EVS.2228), or a marker that is not in the list (EVS.1024).
+        BadRequest: More ids than a list takes (EVS.2228), or an unknown marker (EVS.1024).
     """
     legacy = replace(wanted, legacy=True)
     found = snapshots.list_page(session, project_id, legacy, replace(page, limit=page.limit + 1))

@@ -14,8 +14,10 @@ from uuid import uuid4
 from sqlalchemy import ColumnElement, delete, exists, func, select
 from sqlalchemy.orm import Session, aliased, selectinload
 
+from onecut.db.deleted_rows import remember
 from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.tags import Tag
+from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, NotFound
 from onecut.service import listing, tags, volumes
 from onecut.service.listing import Page
@@ -137,7 +139,9 @@ TAGGED: Final = tags.Tagged("snapshot_policy", find)
 def list_page(session: Session, project_id: str, wanted: PolicyFilter, page: Page) -> Sequence[SnapshotPolicy]:
     """Return one page of the project's policies that pass a filter."""
     query = select(SnapshotPolicy).where(SnapshotPolicy.project_id == project_id, *_conditions(wanted))
-    return listing.rows(session, query, page, row_id=SnapshotPolicy.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=SnapshotPolicy.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def count(session: Session, project_id: str, wanted: PolicyFilter) -> int:
@@ -213,7 +217,7 @@ def update(session: Session, project_id: str, policy_id: str, change: PolicyChan
     return policy
 
 
-def delete_policy(session: Session, project_id: str, policy_id: str) -> None:
+def delete_policy(session: Session, project_id: str, policy_id: str, now: datetime) -> None:
     """
     Delete a policy. Its volumes have it no more; the snapshots it took stay, with their retention.
 
@@ -224,6 +228,7 @@ def delete_policy(session: Session, project_id: str, policy_id: str) -> None:
     session.execute(delete(Tag).where(Tag.resource_id == policy.id))
     for model in (PolicyShare, PolicyRun, PolicyVolume):
         session.execute(delete(model).where(model.policy_id == policy.id))
+    remember(session, SnapshotPolicy, [policy.id], now)
     session.execute(delete(SnapshotPolicy).where(SnapshotPolicy.id == policy.id))
 
 
@@ -249,11 +254,17 @@ def disassociate(session: Session, project_id: str, policy_id: str, wanted: Sequ
     """
     Let a policy take no more snapshots of volumes; those it took stay. One that it does not have is no error.
 
+    A volume may be in the recycle bin: it has its policies there too, for when it comes back.
+
     Raises:
         NotFound: There is no such policy, or no such volume.
     """
     policy = find(session, project_id, policy_id, lock=True)
-    chosen = [volume.id for volume in volumes.lock_all(session, project_id, wanted)]
+    there = select(Volume.id).where(Volume.project_id == project_id, Volume.id.in_(wanted))
+    known = set(session.scalars(there))
+    for volume_id in wanted:
+        if volume_id not in known:
+            raise NotFound("volume", volume_id)
     session.execute(
-        delete(PolicyVolume).where(PolicyVolume.policy_id == policy.id, PolicyVolume.volume_id.in_(chosen))
+        delete(PolicyVolume).where(PolicyVolume.policy_id == policy.id, PolicyVolume.volume_id.in_(known))
     )

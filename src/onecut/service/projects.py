@@ -7,6 +7,7 @@ from uuid import uuid4
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from onecut.db.deleted_rows import DeletedRow
 from onecut.db.identity import Domain, Project, RoleGrant, Token
 from onecut.db.jobs import Job
 from onecut.db.quotas import ProjectQuota
@@ -15,7 +16,7 @@ from onecut.db.schema import Base
 from onecut.errors import BadRequest
 from onecut.service import named
 
-GOES_WITH_PROJECT: Final = (Token, RoleGrant, ProjectQuota, RecyclePolicy)
+GOES_WITH_PROJECT: Final = (Token, RoleGrant, ProjectQuota, RecyclePolicy, DeletedRow)
 """What names a project and is no resource of it."""
 
 

@@ -24,14 +24,13 @@ READING: Final = ("get", "list", "show", "count")
 """What the last part of an action begins with that changes nothing."""
 
 ADMINISTRATIVE: Final = frozenset({
-    "evs:quotas:update",
     "evs:recycleBin:delete",
     "evs:recycleBin:updatePolicy",
     "evs:transfers:accept",
     "evs:transfers:create",
     "evs:transfers:delete",
 })  # fmt: skip
-"""What changes a project's own limits, takes a safety net away, or moves data from one project to another."""
+"""What takes a safety net away, or moves data from one project to another."""
 
 
 def permits(role: Role, action: str) -> bool:

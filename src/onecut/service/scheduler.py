@@ -21,9 +21,9 @@ from sqlalchemy.orm import Session
 
 from onecut.db.policies import PolicyRun, PolicyShare, PolicyVolume, SnapshotPolicy
 from onecut.db.session import Database
-from onecut.db.volumes import Attachment
+from onecut.db.volumes import Attachment, Volume
 from onecut.errors import Refused
-from onecut.service import groups, policies, snapshots, volumes
+from onecut.service import groups, snapshots, volumes
 from onecut.service.groups import MEMBERS_MAX, NewGroup
 from onecut.service.policies import FOR_EVER
 from onecut.service.snapshots import NewSnapshot
@@ -77,7 +77,7 @@ def _begin(session: Session, policy_id: str, now: datetime) -> None:
     points = timetable(policy)
     due_at = points.latest(now) or policy.next_at
     policy.next_at = points.after(now)
-    chosen = policies.volume_ids(session, policy.id)
+    chosen = _volumes_of(session, policy.id)
     if not chosen or session.get(PolicyRun, (policy.id, due_at)) is not None:
         return
     waiting = select(PolicyRun).where(PolicyRun.policy_id == policy.id, PolicyRun.look_at.is_not(None))
@@ -88,6 +88,13 @@ def _begin(session: Session, policy_id: str, now: datetime) -> None:
     session.add_all(PolicyShare(policy_id=policy.id, due_at=due_at, volume_id=volume_id) for volume_id in chosen)
     _forget_old_runs(session, policy.id)
     log.info("policy_run_begun", policy_id=policy.id, due_at=due_at.isoformat(), volumes=len(chosen))
+
+
+def _volumes_of(session: Session, policy_id: str) -> Sequence[str]:
+    """Return a policy's volumes without those in the recycle bin, which keep it for when they come back."""
+    theirs = PolicyVolume.policy_id == policy_id, Volume.id == PolicyVolume.volume_id
+    query = select(Volume.id).where(*theirs, Volume.pre_deleted_at.is_(None))
+    return session.scalars(query.order_by(Volume.id)).all()
 
 
 def _held(session: Session, policy_id: str) -> SnapshotPolicy | None:
@@ -190,6 +197,8 @@ def _obstacle(session: Session, policy: SnapshotPolicy, volume_id: str) -> str |
     """Say why a volume can't be cut now; None when it can."""
     if session.get(PolicyVolume, (policy.id, volume_id)) is None:
         return f"volume {volume_id} was deleted or disassociated"
+    if session.get_one(Volume, volume_id).pre_deleted_at is not None:
+        return f"volume {volume_id} is in the recycle bin"
     try:
         volume = volumes.find(session, policy.project_id, volume_id)
         snapshots.check_volumes(session, [volume], instant_access=False)

@@ -126,7 +126,9 @@ def list_page(session: Session, project_id: str, wanted: ServerFilter, page: Pag
     if wanted.enterprise_project_id is not None:
         query = query.where(Server.enterprise_project_id == wanted.enterprise_project_id)
     total = session.scalar(select(func.count()).select_from(query.with_only_columns(Server.id).subquery()))
-    return listing.rows(session, query, page, row_id=Server.id, sort_columns=SORT_COLUMNS), total or 0
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=Server.id, sort_columns=SORT_COLUMNS
+    ), total or 0
 
 
 def attachments_of(session: Session, server_ids: Collection[str]) -> Mapping[str, list[Attachment]]:

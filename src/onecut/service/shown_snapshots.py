@@ -90,7 +90,9 @@ def show(asker: Asker, project_id: str, snapshot_id: str) -> ShownSnapshot:
 def list_page(asker: Asker, project_id: str, wanted: SnapshotFilter, page: Page) -> list[ShownSnapshot]:
     """Return one page of the project's snapshots that pass a filter; raises as `snapshots.list_page` does."""
     query = _ROWS.where(*snapshots.conditions(project_id, wanted))
-    page_query = listing.page_of(asker, query, page, row_id=Snapshot.id, sort_columns=snapshots.SORT_COLUMNS)
+    page_query = listing.page_of(
+        asker, query, page, project_id=project_id, row_id=Snapshot.id, sort_columns=snapshots.SORT_COLUMNS
+    )
     return _shown(asker, asker.execute(page_query).all())
 
 

@@ -17,14 +17,14 @@ from onecut.db.archives import Archive
 from onecut.db.moves import move
 from onecut.db.rows import write_rows
 from onecut.db.snapshots import Snapshot
-from onecut.db.volumes import Volume
+from onecut.db.volumes import Volume, is_passthrough
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import points as point_jobs
 from onecut.jobs import queue
 from onecut.jobs import snapshots as snapshot_jobs
-from onecut.service import deletions, listing, quotas, tags, volumes
+from onecut.service import catalog, deletions, listing, quotas, tags, volumes
 from onecut.service.listing import Page
-from onecut.states import VOLUME_CUTTABLE
+from onecut.states import SNAPSHOT_MOVES, VOLUME_CUTTABLE
 
 SNAPSHOTS_MAX: Final = 256
 """Snapshots of one volume (EVS user guide)."""
@@ -37,6 +37,9 @@ SLOW_TYPES: Final = frozenset({"SATA", "SAS"})
 
 CHANGEABLE: Final = frozenset({"available", "error", "error_deleting"})
 """States in which name, description and tags may change: all in which no job works on the snapshot or group."""
+
+STATES: Final = frozenset(SNAPSHOT_MOVES) | {"backing-up"}
+"""Every state that EVS documents; a snapshot of Onecut never has the latter one."""
 
 BACKUP_PREFIX: Final = "autobk_snapshot_"
 """Names of snapshots that the backup service made; they are not for rolling back (EVS API reference)."""
@@ -81,6 +84,7 @@ class Source:
     size_gib: int
     volume_type: str
     availability_zone: str
+    passthrough: bool
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ _SOURCES: Final = (
         Volume.size_gib,
         Volume.volume_type,
         Volume.availability_zone,
+        Volume.metadata_,
     )
     .where(
         Volume.id.in_(bindparam("volume_ids", expanding=True)),
@@ -151,7 +156,11 @@ def lock_sources(session: Session, project_id: str, volume_ids: Sequence[str]) -
         NotFound: One of them does not exist in this project.
     """
     rows = session.connection().execute(_SOURCES, {"volume_ids": list(volume_ids), "project_id": project_id})
-    return volumes.in_order(volume_ids, {row.id: Source(*row) for row in rows})
+    found = {
+        volume_id: Source(volume_id, owner_id, status, size_gib, volume_type, zone, is_passthrough(metadata))
+        for volume_id, owner_id, status, size_gib, volume_type, zone, metadata in rows
+    }
+    return volumes.in_order(volume_ids, found)
 
 
 def fields(
@@ -175,6 +184,7 @@ def fields(
         "size_gib": volume.size_gib,
         "volume_type": volume.volume_type,
         "availability_zone": volume.availability_zone,
+        "passthrough": volume.passthrough,
         "category": "flash",
         "instant_access": wanted.instant_access,
         "instant_access_at_creation": wanted.instant_access,
@@ -285,15 +295,26 @@ TAGGED: Final = tags.TaggedInStates("snapshot", find, CHANGEABLE)
 """How tags are put on snapshots."""
 
 
+def check_filter(wanted: SnapshotFilter, zones: Sequence[str]) -> None:
+    """
+    Refuse a filter that nothing could ever pass.
+
+    Raises:
+        BadRequest: No snapshot ever has that state (EVS.1031), or there is no such zone (EVS.1041).
+    """
+    listing.check_state("snapshot", wanted.status, STATES)
+    catalog.check_zone_filter(wanted.availability_zone, zones)
+
+
 def list_page(session: Session, project_id: str, wanted: SnapshotFilter, page: Page) -> Sequence[Snapshot]:
     """
     Return one page of the project's snapshots that pass a filter.
 
     Raises:
-        BadRequest: More than `IDS_MAX` ids (EVS.2228), or a marker that is not in the list (EVS.1024).
+        BadRequest: More than `IDS_MAX` ids (EVS.2228), or an unknown marker (EVS.1024).
     """
     query = select(Snapshot).where(*conditions(project_id, wanted))
-    return listing.rows(session, query, page, row_id=Snapshot.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(session, query, page, project_id=project_id, row_id=Snapshot.id, sort_columns=SORT_COLUMNS)
 
 
 def count(session: Session, project_id: str, wanted: SnapshotFilter) -> int:

@@ -15,6 +15,7 @@ from uuid import uuid4
 from sqlalchemy import exists, select, update
 from sqlalchemy.orm import Session
 
+from onecut.db.deleted_rows import remember
 from onecut.db.moves import move
 from onecut.db.policies import PolicyVolume
 from onecut.db.snapshots import Snapshot
@@ -86,7 +87,9 @@ def find(session: Session, project_id: str, transfer_id: str, *, lock: bool = Fa
 def list_page(session: Session, project_id: str, page: Page) -> Sequence[VolumeTransfer]:
     """Return one page of the transfers that the project offers."""
     query = select(VolumeTransfer).where(VolumeTransfer.project_id == project_id)
-    return listing.rows(session, query, page, row_id=VolumeTransfer.id, sort_columns=SORT_COLUMNS)
+    return listing.rows(
+        session, query, page, project_id=project_id, row_id=VolumeTransfer.id, sort_columns=SORT_COLUMNS
+    )
 
 
 def accept(session: Session, project_id: str, transfer_id: str, auth_key: str, now: datetime) -> VolumeTransfer:
@@ -104,6 +107,7 @@ def accept(session: Session, project_id: str, transfer_id: str, auth_key: str, n
     if transfer is None or not hmac.compare_digest(transfer.auth_key_sha256, secrets.token_digest(auth_key)):
         raise NotFound("volume transfer", transfer_id)
     volume = _bring_back(session, transfer, now)
+    remember(session, Volume, [volume.id], now)
     volume.project_id, volume.enterprise_project_id, volume.snapshot_id = project_id, "0", None
     tags = update(Tag).where(Tag.resource_id == volume.id, Tag.resource_type == "volume")
     session.execute(tags.values(project_id=project_id))
@@ -124,6 +128,7 @@ def delete(session: Session, project_id: str, transfer_id: str, now: datetime) -
 def _bring_back(session: Session, transfer: VolumeTransfer, now: datetime) -> Volume:
     """End a transfer, and let its volume be used again."""
     volume = session.get_one(Volume, transfer.volume_id, with_for_update={"of": Volume})
+    remember(session, VolumeTransfer, [transfer.id], now)
     session.delete(transfer)
     move(session, Volume, [volume.id], to=volumes.state_at_rest(volume), now=now, only_from={"awaiting-transfer"})
     return volume

@@ -17,22 +17,22 @@ from sqlalchemy.orm import Session
 
 from onecut.db.moves import move
 from onecut.db.snapshots import Snapshot
-from onecut.db.volumes import Attachment, Volume
+from onecut.db.volumes import PASSTHROUGH, Attachment, Volume
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
 from onecut.jobs import queue, recycle_bin
 from onecut.jobs.queue import JobOrder, SubJob
-from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, tags
+from onecut.service import attachments, catalog, deletions, limits, listing, quotas, recycle_policy, sources, tags
 from onecut.service.listing import Page
 from onecut.states import VOLUME_ASIDE, VOLUME_DELETABLE, VOLUME_MOVES
 
 Found = TypeVar("Found")
 
-SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", "hw:passthrough"})
+SOURCE_DECIDES: Final = frozenset({"__system__encrypted", "__system__cmkid", PASSTHROUGH})
 """Metadata that a volume made from a snapshot has from its source."""
 
 METADATA_VALUES: Final[Mapping[str, tuple[frozenset[str], str]]] = {
     "full_clone": (frozenset({"0", "1"}), "EVS.1063"),
-    "hw:passthrough": (frozenset({"true", "false"}), "EVS.1057"),
+    PASSTHROUGH: (frozenset({"true", "false"}), "EVS.1057"),
     "create_for_volume_id": (frozenset({"true", "false"}), "EVS.5400"),
     "__system__encrypted": (frozenset({"0"}), "EVS.2041"),  # there is no key service
     "__system__cmkid": (frozenset(), "EVS.2041"),
@@ -91,6 +91,7 @@ class VolumeFilter:
     status: str | None = None
     availability_zone: str | None = None
     multiattach: bool | None = None
+    bootable: bool | None = None
     volume_type_id: str | None = None
     enterprise_project_id: str | None = None
     server_id: str | None = None
@@ -139,7 +140,8 @@ def create(
         raise BadRequest(f"count: must be 1 to {catalog.BATCH_MAX}, not {count}", code="EVS.1021")
     _check_metadata(order.metadata, from_snapshot=order.snapshot_id is not None)
     if order.snapshot_id is not None:
-        _check_source(session, project_id, order, order.snapshot_id, count)
+        source = _check_source(session, project_id, order, order.snapshot_id, count)
+        order = replace(order, metadata={**order.metadata, **sources.metadata(source)})
     return order_volumes(session, project_id, _numbered(order, count), now, server_id=server_id)
 
 
@@ -290,15 +292,13 @@ def list_page(
 
     Raises:
         BadRequest: No volume ever has that state (EVS.1031), there is no such zone (EVS.1041), a metadata filter
-            can't be read (EVS.1025), or the marker is not of this list (EVS.1024).
+            can't be read (EVS.1025), or the marker is unknown (EVS.1024).
     """
-    if wanted.status is not None and wanted.status not in STATES:
-        raise BadRequest(f"status: {wanted.status!r} is no state of a volume", code="EVS.1031")
-    if wanted.availability_zone is not None:
-        catalog.check_zone(wanted.availability_zone, zones, code="EVS.1041")
+    listing.check_state("volume", wanted.status, STATES)
+    catalog.check_zone_filter(wanted.availability_zone, zones)
     query = select(Volume).where(*_place(project_id, in_bin=in_bin), *_conditions(wanted))
     one_more = replace(page, limit=page.limit + 1)
-    found = listing.rows(session, query, one_more, row_id=Volume.id, sort_columns=SORT_COLUMNS)
+    found = listing.rows(session, query, one_more, project_id=project_id, row_id=Volume.id, sort_columns=SORT_COLUMNS)
     total = count(session, project_id, wanted, in_bin=in_bin)
     return Listed(found[: page.limit], total, len(found) > page.limit)
 
@@ -408,7 +408,7 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
 
     Raises:
         NotFound: There is no such volume.
-        WrongState: It is attached, or something is being done with it (EVS.1064).
+        WrongState: It is attached, or something is being done with it (EVS.1064; EVS.1065 for a shared one in use).
         BadRequest: The size is not larger, or too large (EVS.1015).
         QuotaExceeded: The project's quotas have no room for it (EVS.1042).
     """
@@ -421,7 +421,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
 
 def begin_extension(session: Session, volume: Volume, size_gib: int, now: datetime) -> None:
     """Mark a volume that the transaction holds as being extended; raises as `order_extension` does."""
-    move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1064")
+    shared = volume.multiattach and volume.status == "in-use"
+    move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1065" if shared else "EVS.1064")
     if size_gib <= volume.size_gib:
         raise BadRequest(
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
@@ -492,7 +493,7 @@ def _check_metadata(metadata: Mapping[str, str], *, from_snapshot: bool) -> None
             raise BadRequest(f"metadata.{key}: {needed}; got {value!r}", code=code)
 
 
-def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> None:
+def _check_source(session: Session, project_id: str, order: VolumeOrder, snapshot_id: str, count: int) -> Snapshot:
     # Locked, so that its deletion, which looks for volumes in creation, comes before or after this order.
     query = select(Snapshot).where(Snapshot.id == snapshot_id, Snapshot.project_id == project_id)
     snapshot = session.scalar(query.with_for_update())
@@ -511,6 +512,7 @@ def _check_source(session: Session, project_id: str, order: VolumeOrder, snapsho
         raise BadRequest(f"size: must be {least}, not {order.size_gib}", code="EVS.1010")
     if snapshot.legacy:
         _check_copies(session, snapshot_id, count)
+    return snapshot
 
 
 def _check_copies(session: Session, snapshot_id: str, count: int) -> None:
@@ -529,6 +531,7 @@ def _conditions(wanted: VolumeFilter) -> list[ColumnElement[bool]]:
             (Volume.status, wanted.status),
             (Volume.availability_zone, wanted.availability_zone),
             (Volume.multiattach, wanted.multiattach),
+            (Volume.bootable, wanted.bootable),
             (Volume.enterprise_project_id, wanted.enterprise_project_id),
         )
         if value is not None

@@ -6,6 +6,7 @@ from sqlalchemy import Connection, create_engine
 from onecut.db import (  # noqa: F401 - fills the metadata
     archives,
     client_tokens,
+    deleted_rows,
     identity,
     images,
     jobs,
