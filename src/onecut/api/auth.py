@@ -108,7 +108,7 @@ class Authentication:
             if "x-auth-token" not in headers:
                 return await self._admit_signed(scope, receive, headers)
             caller = await _caller_by_token(scope["app"].state, headers)
-            return caller, await self._read(receive, BODY_BYTES)
+            return caller, await self._read(receive, BODY_BYTES) if _has_body(headers) else b""
         except Unauthenticated as error:
             raise _Refusal(HTTPStatus.UNAUTHORIZED, error.code, error.message) from error
 
@@ -200,6 +200,11 @@ def is_public(method: str, path: str) -> bool:
     """Whether nobody needs to sign in for a call."""
     path = path.removesuffix("/") or "/"
     return (method, path) == SIGN_IN or (method in {"GET", "HEAD"} and path in PUBLIC_PATHS)
+
+
+def _has_body(headers: Headers) -> bool:
+    """Whether a request brings a body; one without either header has none (RFC 9112, section 6.3)."""
+    return "content-length" in headers or "transfer-encoding" in headers
 
 
 def _request_id(headers: Headers) -> str:

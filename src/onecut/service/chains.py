@@ -4,8 +4,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, bindparam, exists, func, select
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, ScalarSelect, bindparam, exists, func, select
+from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.session import Asker
@@ -43,6 +43,13 @@ def count(session: Session, project_id: str, wanted: ChainFilter) -> int:
     """Return how many of the project's chains pass a filter."""
     query = select(func.count()).select_from(SnapshotChain).where(*_conditions(project_id, wanted))
     return session.scalar(query) or 0
+
+
+def archived_in(chain_id: InstrumentedAttribute[str]) -> ScalarSelect[int]:
+    """Count the archived snapshots of a chain, as a column beside *chain_id*."""
+    counted = aliased(Archive)
+    archived = (counted.chain_id == chain_id, counted.archived_at.is_not(None))
+    return select(func.count()).select_from(counted).where(*archived).scalar_subquery()
 
 
 _COUNTS: Final = (
