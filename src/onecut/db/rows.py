@@ -1,13 +1,23 @@
-"""Writing new rows without making objects of them, for what is written often."""
+"""Asking for rows and writing new ones without making objects of them, for what is done often."""
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVarTuple, cast
 
-from sqlalchemy import Insert, Table, insert
+from sqlalchemy import CompoundSelect, CursorResult, Insert, Select, Table, insert
 from sqlalchemy.orm import Session
 
 from onecut.db.schema import Base
+
+Ts = TypeVarTuple("Ts")
+
+
+def ask_rows(
+    session: Session, question: Select[*Ts] | CompoundSelect[*Ts], values: Mapping[str, Any]
+) -> CursorResult[*Ts]:
+    """Ask a question that was built once, for *values*. What the session has not written yet is written before."""
+    session.flush()
+    return session.connection().execute(question, dict(values))
 
 
 def write_rows(session: Session, table: type[Base], rows: Sequence[Mapping[str, Any]]) -> None:

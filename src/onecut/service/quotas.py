@@ -17,6 +17,7 @@ from sqlalchemy.orm import Session
 
 from onecut.db.projects import hold
 from onecut.db.quotas import DefaultQuota, ProjectQuota
+from onecut.db.rows import ask_rows
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 from onecut.errors import BadRequest, QuotaExceeded
@@ -62,7 +63,7 @@ _LIMITS: Final = (
 
 def limits(session: Session, project_id: str) -> dict[str, int]:
     """Return the limits of a project by resource: its own, else the default; a resource without either has none."""
-    found = session.connection().execute(_LIMITS, {"project_id": project_id})
+    found = ask_rows(session, _LIMITS, {"project_id": project_id})
     return {resource: limit for resource, limit, _ in found}
 
 
@@ -159,7 +160,7 @@ def check_snapshots(session: Session, project_id: str, volume_types: Collection[
     for resource, name in concerned.items():
         behind = _BEHIND if name is None else _BEHIND_OF_TYPE
         wanted = {"project_id": project_id, "limit": finite[resource], "volume_type": name}
-        if session.connection().execute(behind, wanted).first() is not None:
+        if ask_rows(session, behind, wanted).first() is not None:
             raise QuotaExceeded(_sentence(resource, finite[resource]))
 
 

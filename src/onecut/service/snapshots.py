@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from onecut.db.archives import Archive
 from onecut.db.moves import move
-from onecut.db.rows import write_rows
+from onecut.db.rows import ask_rows, write_rows
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume, is_passthrough
 from onecut.errors import BadRequest, NotFound, SnapshotInCreation, WrongState
@@ -155,7 +155,7 @@ def lock_sources(session: Session, project_id: str, volume_ids: Sequence[str]) -
     Raises:
         NotFound: One of them does not exist in this project.
     """
-    rows = session.connection().execute(_SOURCES, {"volume_ids": list(volume_ids), "project_id": project_id})
+    rows = ask_rows(session, _SOURCES, {"volume_ids": list(volume_ids), "project_id": project_id})
     found = {
         volume_id: Source(volume_id, owner_id, status, size_gib, volume_type, zone, is_passthrough(metadata))
         for volume_id, owner_id, status, size_gib, volume_type, zone, metadata in rows
@@ -248,9 +248,7 @@ _ROOM: Final = (
 def check_room(session: Session, volume_ids: Collection[str], *, instant_access: bool, single: bool = False) -> None:
     """Refuse one more snapshot of volumes that have as many as they may, or one in creation; see `check_volumes`."""
     creating: list[str] = []
-    for volume_id, count, instant_count, creating_count in session.connection().execute(
-        _ROOM, {"volume_ids": list(volume_ids)}
-    ):
+    for volume_id, count, instant_count, creating_count in ask_rows(session, _ROOM, {"volume_ids": list(volume_ids)}):
         if count >= SNAPSHOTS_MAX:
             raise BadRequest(f"volume {volume_id} has {count} snapshots; the limit is {SNAPSHOTS_MAX}")
         if instant_access:
