@@ -1,6 +1,5 @@
 """``onecut serve``: the service in the foreground."""
 
-import asyncio
 import json
 import logging
 import os
@@ -9,6 +8,7 @@ from pathlib import Path
 
 import click
 import structlog
+import uvloop
 
 from onecut.cli.settings import load_settings
 from onecut.config import Settings
@@ -42,7 +42,7 @@ def run(settings: Settings, *, make_engine: MakeEngine = qemu_engine) -> None:
     _log_to_stderr(settings.log_level)
     os.umask(0o077)  # whatever it writes is its own
     try:
-        asyncio.run(_serve(Onecut(settings, make_engine=make_engine)))
+        uvloop.run(_serve(Onecut(settings, make_engine=make_engine)))
     except Misconfigured as error:
         raise click.ClickException(str(error)) from error
 
