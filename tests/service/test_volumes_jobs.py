@@ -22,6 +22,7 @@ from workshop import PATIENCE_S, Workshop, open_workshop
 from onecut.clock import Clock
 from onecut.db.jobs import Job
 from onecut.db.servers import Server
+from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Attachment, Volume
 from onecut.engine.memory import MemoryEngine
 from onecut.engine.port import Limits, Source
@@ -694,6 +695,20 @@ class TestAfterAFailure:
         sizes = [shop.get(Volume, volume_id).size_gib for volume_id in (first, second)]
         assert (sizes, life.engine._volumes[first].size_bytes) == ([20, 12], 20 * GiB)
         assert told(shop, job_id) == ("SUCCESS", None)
+
+
+@pytest.mark.parametrize("overtaken", [False, True])
+def test_a_snapshot_has_the_size_that_its_disk_has_at_the_cut(overtaken: object, tmp_path: Path) -> None:
+    """Not the one that the disk is still to grow to, nor that of the order, when it has grown before the cut."""
+    with open_life(tmp_path / "life") as life:
+        shop = life.shop
+        volume_id, _ = extended_while_attached(shop)
+        job_id, snapshot_id = shop.ask(snapshots.create, NewSnapshot(volume_id))
+        assert shop.get(Snapshot, snapshot_id).size_gib == 10
+        if overtaken:
+            life.engine._volumes[volume_id].size_bytes = 12 * GiB
+        assert shop.job(job_id).status == "SUCCESS"
+        assert shop.get(Snapshot, snapshot_id).size_gib == (12 if overtaken else 10)
 
 
 def test_a_volume_from_a_snapshot_begins_with_its_content(tmp_path: Path) -> None:
