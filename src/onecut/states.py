@@ -22,9 +22,10 @@ VOLUME_MOVES: Final[Mapping[str, frozenset[str]]] = {
         }
     ),
     "attaching": frozenset({"in-use", "available"}),  # back when the export could not be made
-    "in-use": frozenset({"detaching", "attaching", "retyping", "error"}),  # a shared disk attaches again
-    "detaching": frozenset({"available", "in-use"}),  # still in use by a shared disk's other servers
-    "extending": frozenset({"available", "error_extending"}),
+    "in-use": frozenset({"detaching", "attaching", "extending", "retyping", "error"}),  # a shared disk attaches again
+    # Still in use by a shared disk's other servers; an error when the disk could not catch up with its size.
+    "detaching": frozenset({"available", "in-use", "error_extending"}),
+    "extending": frozenset({"available", "in-use", "error_extending"}),
     "error_extending": frozenset({"extending", "deleting"}),  # the caller asks again
     "retyping": frozenset({"available", "in-use"}),  # to where it came from, with the new type or the old
     "rollbacking": frozenset({"available", "error_rollbacking"}),

@@ -98,14 +98,23 @@ class TestExtending:
             assert refused(shared, EXTEND, 400, "EVS.5400", {"volumes": wanted}) == words
         assert "volumes: field required" in refused(shared, EXTEND, 400, "EVS.5400", {})
 
-    def test_an_attached_volume_spares_all(self, site: Site) -> None:
-        """As for a single extension: EVS.1064, naming the volume and its state."""
+    def test_attached_volumes_are_extended_with_detached_ones(self, site: Site) -> None:
+        """Their disks follow when they are detached; a shared one in use spares all, as for a single extension."""
         free, attached = new_volumes(site, 2)
         attach(site, attached, new_server(site))
-        before = seen(site)
+        wanted = [{"id": free, "new_size": 11}, {"id": attached, "new_size": 12}]
+        site.done(site.call("POST", EXTEND, 202, json={"volumes": wanted}))
+        after = {free: ("available", 11, None), attached: ("in-use", 12, 10)}
+        found = {each: volume(site, each) for each in after}
+        assert after == {
+            each: (shown["status"], shown["size"], shown["onecut"]["attached_size"]) for each, shown in found.items()
+        }
 
-        wanted = [{"id": free, "new_size": 11}, {"id": attached, "new_size": 11}]
-        assert f"volume {attached} is in-use" in refused(site, EXTEND, 400, "EVS.1064", {"volumes": wanted})
+        with site.database.writing() as session:
+            session.get_one(Volume, attached).multiattach = True
+        before = seen(site)
+        wanted = [{"id": free, "new_size": 13}, {"id": attached, "new_size": 13}]
+        assert f"volume {attached} is in-use" in refused(site, EXTEND, 400, "EVS.1065", {"volumes": wanted})
         assert seen(site) == before
 
     def test_the_vendors_client_extends_several(self, site: Site) -> None:

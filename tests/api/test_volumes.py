@@ -6,7 +6,7 @@ from typing import Any
 
 import huaweicloudsdkevs.v2 as evs
 import pytest
-from orders import attach, new_server
+from orders import attach, detach, new_server
 from running import Site, running_site
 from sdk import evs_client
 
@@ -222,7 +222,7 @@ def test_a_volume_is_extended_when_its_job_has_ended(site: Site, version: str, s
 
 @pytest.mark.parametrize(
     ("status", "method", "code"),
-    [("in-use", "DELETE", "EVS.1046"), ("creating", "DELETE", "EVS.1046"), ("in-use", "POST", "EVS.1064")],
+    [("in-use", "DELETE", "EVS.1046"), ("creating", "DELETE", "EVS.1046"), ("retyping", "POST", "EVS.1064")],
 )
 def test_a_state_that_does_not_allow_the_act_is_named(site: Site, status: str, method: str, code: str) -> None:
     """400 with the documented code, and the volume stays as it is."""
@@ -234,6 +234,45 @@ def test_a_state_that_does_not_allow_the_act_is_named(site: Site, status: str, m
     message = refused(site, method, path, 400, code, **body)
     assert f"volume {volume_id} is {status}; this needs" in message
     assert (show(site, volume_id)["status"], show(site, volume_id)["size"]) == (status, 10)
+
+
+def test_an_attached_volume_is_extended_and_its_disk_when_it_is_detached(site: Site) -> None:
+    """It shows the new size at once, and what its server sees until then; a second extension changes the former."""
+    [volume_id] = create(site)
+    server_id = new_server(site)
+    uri = attach(site, volume_id, server_id)
+    path = f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action"
+    for size in (11, 13):
+        job = site.done(site.call("POST", path, 202, json={"os-extend": {"new_size": size}}))
+        assert (job["job_type"], job["entities"]["size"]) == ("extendVolume", size)
+        assert sizes(site, volume_id) == ("in-use", size, 10)
+    message = refused(site, "POST", path, 400, "EVS.1015", json={"os-extend": {"new_size": 13}})
+    assert message == "new_size: must be more than the present 13 GiB, not 13"
+    assert show(site, volume_id)["attachments"][0]["uri"] == uri
+
+    detach(site, volume_id)
+    assert sizes(site, volume_id) == ("available", 13, None)
+    attach(site, volume_id, server_id)
+    assert sizes(site, volume_id) == ("in-use", 13, None)
+
+
+def sizes(site: Site, volume_id: str) -> tuple[str, int, int | None]:
+    """Return a volume's state, its size, and that which its server sees if it is another."""
+    found = show(site, volume_id)
+    return found["status"], found["size"], found["onecut"]["attached_size"]
+
+
+def test_an_extension_of_an_attached_volume_counts_once(site: Site) -> None:
+    """Its GiB are used as soon as it is extended, and not again when it is detached."""
+    [volume_id] = create(site)
+    attach(site, volume_id, new_server(site))
+    path = f"/v2.1/{{p}}/cloudvolumes/{volume_id}/action"
+    site.done(site.call("POST", path, 202, json={"os-extend": {"new_size": 12}}))
+    quota = f"/v2/{{p}}/os-quota-sets/{site.project_id}"
+    used = [site.call("GET", quota, 200, params={"usage": "True"})["quota_set"]["gigabytes"]]
+    detach(site, volume_id)
+    used.append(site.call("GET", quota, 200, params={"usage": "True"})["quota_set"]["gigabytes"])
+    assert [(each["in_use"], each["reserved"]) for each in used] == [(12, 0), (12, 0)]
 
 
 def test_a_shared_volume_in_use_is_refused_an_extension_by_a_code_of_its_own(site: Site) -> None:

@@ -100,13 +100,12 @@ class TestOperations:
         assert sorted(told) == sorted(route for route in served if _nameless(route) not in asked)
 
     def test_each_is_supported_or_refused_and_says_how(self, rows: list[list[str]], others: list[list[str]]) -> None:
-        """Only what always answers a documented error is refused; what is there in part says what is missing."""
+        """Only what always answers a documented error is refused, and nothing is there in part."""
         stories = story_module()
 
         assert {row[0] for row in rows if row[2] == "refused"} == stories.ALWAYS_REFUSED
-        assert {row[2] for row in rows} == {"yes", "partly", "refused"}
+        assert {row[2] for row in rows} == {"yes", "refused"}
         assert {row[2] for row in others} == {"yes"}
-        assert [row[0] for row in rows if row[2] == "partly" and "detached" not in row[3]] == []
         assert [row[0] for row in rows + others if not row[3].endswith(".") or "stub" in row[3].lower()] == []
 
     def test_the_story_of_each_shows_its_effect(self, rows: list[list[str]]) -> None:

@@ -185,6 +185,17 @@ class TestCut:
         assert await read_point(site, points[1], 1 * MiB) == block("b")
         assert await site.read(first, 0, BLOCK) == block("x")
 
+    async def test_a_cut_tells_how_long_its_points_are(self, site: Site) -> None:
+        """Each as long as its volume at that instant, also when it is asked again after the volume has grown."""
+        small, large = await new_volume(site), await new_volume(site)
+        await site.engine.extend_volume(large, 2 * SIZE)
+        cut_id, points = new_id(), {small: new_id(), large: new_id()}
+        made = await site.engine.cut(cut_id, points, deadline_s=DEADLINE_S)
+        await site.engine.extend_volume(small, 3 * SIZE)
+
+        assert {member.volume_id: member.size_bytes for member in made.members} == {small: SIZE, large: 2 * SIZE}
+        assert await site.engine.settle(cut_id) == made
+
     async def test_repeating_a_cut_returns_the_first(self, site: Site) -> None:
         """The same id never cuts twice, and `settle` finds the same cut."""
         volume_id, cut_id = await new_volume(site), new_id()

@@ -62,7 +62,7 @@ class Unsubscribed(BaseModel):
     "/v5/{project_id}/volumes/batch-extend", status_code=HTTPStatus.ACCEPTED, summary="Extend several volumes"
 )
 def extend_volumes(project_id: str, body: ExtendVolumes, session: Writing, clock: Time) -> JobId:
-    """Make detached volumes larger: all of them, or none."""
+    """Make volumes larger: all of them, or none."""
     sizes = [(wanted.id, wanted.new_size) for wanted in body.volumes]
     return JobId(job_id=volume_batches.order_extensions(session, project_id, sizes, clock.now()))
 

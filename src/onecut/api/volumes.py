@@ -282,6 +282,10 @@ class VolumeExtension(BaseModel):
     """What Onecut tells of a volume beyond EVS."""
 
     hydration: HydrationView | None = Field(description="Null when the volume needs nothing of the repository.")
+    attached_size: int | None = Field(
+        description="GiB that servers see of a volume that was extended while it was attached: its disk grows to "
+        "`size` when it is detached, and the next attachment shows that. Null when they see `size`."
+    )
 
 
 class VolumeView(UpdatedVolume):
@@ -437,7 +441,7 @@ def delete_volume(project_id: str, volume_id: Uuid, session: Writing, clock: Tim
 )
 @router.post("/v2/{project_id}/cloudvolumes/{volume_id}/action", summary="Extend a volume")
 def act_on_volume(project_id: str, volume_id: Uuid, body: ActOnVolume, session: Writing, clock: Time) -> JobId:
-    """Make a detached volume larger."""
+    """Make a volume larger. The servers of an attached one see that when it is attached the next time."""
     job_id = volumes.order_extension(session, project_id, volume_id, body.os_extend.new_size, clock.now())
     return JobId(job_id=job_id)
 
@@ -484,7 +488,7 @@ def view_fields(request: Request, volume: Volume, its_tags: dict[str, str]) -> d
         "throughput": _performance(volume, volume.throughput_mib),
         "wwn": wwn(volume),
         "serial_number": volume.id if volume.passthrough else None,
-        "onecut": VolumeExtension(hydration=_hydration(volume)),
+        "onecut": VolumeExtension(hydration=_hydration(volume), attached_size=volume.attached_gib),
     }
 
 

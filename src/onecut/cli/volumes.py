@@ -132,7 +132,7 @@ def detach(api: Api, name: str, *, server: str | None) -> None:
 @click.argument("size", type=click.IntRange(min=1))
 @click.pass_obj
 def extend(api: Api, name: str, size: int) -> None:
-    """Make the detached volume NAME (or id) SIZE GiB large."""
+    """Make the volume NAME (or id) SIZE GiB large; an attached one grows when it is detached."""
     path = f"/v2.1/{{p}}/cloudvolumes/{api.find('volume', name)}/action"
     api.wait(api.call("POST", path, body={"os-extend": {"new_size": size}})["job_id"], f"extending {name}")
 

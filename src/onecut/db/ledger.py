@@ -308,13 +308,17 @@ def _plan(session: Session, cut: EngineCut) -> CutPlan:
 def _finished(session: Session, cut: EngineCut) -> Cut:
     assert cut.taken_at is not None  # noqa: S101 - what distinguishes a finished cut
     prepare_ms, pause_ms = cut.prepare_ms or 0.0, cut.pause_ms or 0.0
-    members = session.scalars(
-        select(EngineCutMember).where(EngineCutMember.cut_id == cut.id).order_by(EngineCutMember.volume_id)
+    members = session.execute(
+        select(EngineCutMember.volume_id, EngineCutMember.point_id, EngineLayer.size_bytes)
+        .outerjoin(EnginePoint, EnginePoint.id == EngineCutMember.point_id)
+        .outerjoin(EngineLayer, EngineLayer.id == EnginePoint.layer_id)
+        .where(EngineCutMember.cut_id == cut.id)
+        .order_by(EngineCutMember.volume_id)
     )
     return Cut(
         id=cut.id,
         taken_at=cut.taken_at,
         prepare_ms=prepare_ms,
         pause_ms=pause_ms,
-        members=[CutMember(member.volume_id, member.point_id, pause_ms) for member in members],
+        members=[CutMember(volume_id, point_id, pause_ms, size or 0) for volume_id, point_id, size in members],
     )

@@ -47,6 +47,8 @@ class Volume(Base):
     """How far a restored volume is filled, and by which job; None when it needs nothing of the repository."""
     growth_gib: Mapped[int] = mapped_column(default=0, server_default="0")
     """What an extension that is under way adds to the size: quotas count it from the order on."""
+    attached_gib: Mapped[int | None]
+    """The size that its data still has, if it was extended while it was attached: it grows when it is detached."""
     pre_deleted_at: Mapped[datetime | None] = mapped_column(default=None)
     """Since when it is in the recycle bin; None for a volume that is not, which is all that lists and calls know."""
     plan_delete_at: Mapped[datetime | None] = mapped_column(default=None, index=True)

@@ -183,11 +183,12 @@ class MemoryEngine:
                 raise CannotCut(f"there is no volume {volume_id}")
             if point_id in self._points:
                 raise CannotCut(f"there is a point {point_id} already")
-        for volume_id, point_id in points.items():
+        members = []
+        for volume_id, point_id in sorted(points.items()):
             image = self._volumes[volume_id]
             self._points[point_id] = _Point(volume_id, image.copy(image.size_bytes, image.base_id))
             image.base_id = point_id
-        members = [CutMember(volume_id, point_id, pause_ms=0.0) for volume_id, point_id in sorted(points.items())]
+            members.append(CutMember(volume_id, point_id, 0.0, image.size_bytes))
         cut = Cut(id=cut_id, taken_at=self._clock.now(), prepare_ms=0.0, pause_ms=0.0, members=members)
         self._cuts[cut_id] = cut
         return cut

@@ -27,6 +27,8 @@ class CutMember:
 
     Zero if the service died before it had measured it, and the cut was settled later.
     """
+    size_bytes: int
+    """The point's length; may be zero once the point was released."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ class AttachVolume:
 
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._database, self._clock = database, clock
-        self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._exports = Exports(engine, database, clock, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -63,7 +63,7 @@ class DetachVolume:
 
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._database, self._clock = database, clock
-        self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._exports = Exports(engine, database, clock, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -89,7 +89,7 @@ class DeleteServers:
 
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
-        self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._exports = Exports(engine, database, clock, pauses_s=pauses_s)
         self._points = Points(engine, database, pauses_s=pauses_s)
 
     @property
@@ -120,7 +120,10 @@ class DeleteServers:
         forget(session, order.request["doomed_ids"], self._clock.now())
         settle(session, order.request["volume_ids"], self._clock)
         if binned := order.request.get("binned_ids"):  # absent in a job of a release without a recycle bin
-            recycle_bin.put_in(session, binned, self._clock.now(), keep_days=order.request["keep_days"])
+            # One whose disk could not grow is in `error_extending`, and stays where its owner sees it.
+            sound = select(Volume.id).where(Volume.id.in_(binned), Volume.status == "available")
+            keep_days = order.request["keep_days"]
+            recycle_bin.put_in(session, session.scalars(sound).all(), self._clock.now(), keep_days=keep_days)
         session.execute(delete(Server).where(Server.id.in_(order.request["server_ids"])))
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature

@@ -29,6 +29,7 @@ from onecut.jobs.patience import ENGINE_PAUSES_S, persist
 from onecut.jobs.queue import JobOrder, SubJob
 from onecut.jobs.transaction import transact
 from onecut.jobs.worker import JobType, Order
+from onecut.units import GiB
 
 Steps: TypeAlias = Mapping[str, Callable[[Order], Awaitable[None]]]
 
@@ -60,7 +61,11 @@ def facts(cut: Cut) -> dict[str, Any]:
 
 
 def record_cut(session: Session, cut: Cut) -> None:
-    """Note a finished cut on its snapshots: from now on the engine has their points."""
+    """
+    Note a finished cut on its snapshots: from now on the engine has their points.
+
+    They get the size of these: a volume may have grown between the order and the cut.
+    """
     session.execute(
         update(Snapshot),
         [
@@ -68,6 +73,7 @@ def record_cut(session: Session, cut: Cut) -> None:
                 "id": member.point_id,
                 "cut": {"id": cut.id, **facts(cut), "pause_ms": member.pause_ms},
                 "point": "held",
+                "size_gib": member.size_bytes // GiB,
             }
             for member in cut.members
         ],

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
@@ -60,7 +60,7 @@ class CreateVolumes:
     ) -> None:
         self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
         self._images, self._following = images, following
-        self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._exports = Exports(engine, database, clock, pauses_s=pauses_s)
 
     @property
     def steps(self) -> Steps:
@@ -163,7 +163,7 @@ class DeleteVolumes:
 
     def __init__(self, engine: Engine, database: Database, clock: Clock, *, pauses_s: Sequence[float]) -> None:
         self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
-        self._exports = Exports(engine, database, pauses_s=pauses_s)
+        self._exports = Exports(engine, database, clock, pauses_s=pauses_s)
         self._points = Points(engine, database, pauses_s=pauses_s)
 
     @property
@@ -192,11 +192,10 @@ class DeleteVolumes:
 
 
 class ExtendVolume:
-    """Makes a detached volume larger."""
+    """Makes a volume larger; the disk of an attached one follows when it is detached."""
 
-    def __init__(self, engine: Engine, clock: Clock, following: Following, *, pauses_s: Sequence[float]) -> None:
-        self._engine, self._clock, self._pauses_s = engine, clock, pauses_s
-        self._following = following
+    def __init__(self, exports: Exports, clock: Clock, following: Following) -> None:
+        self._exports, self._clock, self._following = exports, clock, following
 
     @property
     def steps(self) -> Steps:
@@ -207,8 +206,7 @@ class ExtendVolume:
         await self._following.follow(order.request["volume_id"], size_gib=order.request["size_gib"])
 
     async def _extend(self, order: Order) -> None:
-        volume_id, size_bytes = order.request["volume_id"], order.request["size_gib"] * GiB
-        await persist(lambda: self._engine.extend_volume(volume_id, size_bytes), self._pauses_s)
+        await self._exports.extend(order.request["volume_id"], order.request["size_gib"])
 
     def finish(self, session: Session, order: Order) -> None:
         """Show the new size."""
@@ -216,29 +214,18 @@ class ExtendVolume:
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again."""
-        volume_id = order.request["volume_id"]
-        move(session, Volume, [volume_id], to="error_extending", now=self._clock.now())
-        session.get_one(Volume, volume_id).growth_gib = 0
+        _give_up(session, [order.request["volume_id"]], self._clock.now())
 
 
 class BatchExtendVolumes:
     """
-    Makes detached volumes larger one after the other, each usable as soon as it is done.
+    Makes volumes larger one after the other, as `ExtendVolume` does, each usable as soon as it is done.
 
     The first failure ends the job: that volume goes to `error_extending`, those after it stay as they were.
     """
 
-    def __init__(
-        self,
-        engine: Engine,
-        database: Database,
-        clock: Clock,
-        following: Following,
-        *,
-        pauses_s: Sequence[float],
-    ) -> None:
-        self._engine, self._database, self._clock, self._pauses_s = engine, database, clock, pauses_s
-        self._following = following
+    def __init__(self, exports: Exports, database: Database, clock: Clock, following: Following) -> None:
+        self._exports, self._database, self._clock, self._following = exports, database, clock, following
 
     @property
     def steps(self) -> Steps:
@@ -247,8 +234,7 @@ class BatchExtendVolumes:
 
     async def _extend(self, order: Order) -> None:
         for volume_id, size_gib in await transact(self._database, functools.partial(_unextended, order=order)):
-            extend = functools.partial(self._engine.extend_volume, volume_id, size_gib * GiB)
-            await persist(extend, self._pauses_s)
+            await self._exports.extend(volume_id, size_gib)
             await self._following.follow(volume_id, size_gib=size_gib)
             await self._show(order, volume_id, size_gib)
 
@@ -265,11 +251,7 @@ class BatchExtendVolumes:
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Let the caller ask again for the volume that failed, and use those that were not tried."""
-        now = self._clock.now()
-        left = [volume_id for volume_id, _ in _unextended(session, order)]
-        move(session, Volume, left[:1], to="error_extending", now=now)
-        move(session, Volume, left[1:], to="available", now=now, only_from={"extending"})
-        session.execute(update(Volume).where(Volume.id.in_(left)).values(growth_gib=0))
+        _give_up(session, [volume_id for volume_id, _ in _unextended(session, order)], self._clock.now())
 
 
 def _unextended(session: Session, order: Order) -> list[tuple[str, int]]:
@@ -284,9 +266,22 @@ def _unextended(session: Session, order: Order) -> list[tuple[str, int]]:
 
 
 def _show_extended(session: Session, volume_id: str, size_gib: int, now: datetime) -> None:
-    move(session, Volume, [volume_id], to="available", now=now, only_from={"extending"})
     volume = session.get_one(Volume, volume_id)
+    if volume.attachments:
+        volume.attached_gib = volume.attached_gib or volume.size_gib
+    at_rest = "in-use" if volume.attachments else "available"
+    move(session, Volume, [volume_id], to=at_rest, now=now, only_from={"extending"})
     volume.size_gib, volume.growth_gib = size_gib, 0
+
+
+def _give_up(session: Session, volume_ids: Sequence[str], now: datetime) -> None:
+    """Bring volumes to rest with the size they had; of detached ones the first may be larger than it shows."""
+    for volume_id in sorted(volume_ids):
+        volume = session.get_one(Volume, volume_id)
+        detached = "error_extending" if volume_id == volume_ids[0] else "available"
+        at_rest = "in-use" if volume.attachments else detached
+        move(session, Volume, [volume_id], to=at_rest, now=now, only_from={"extending"})
+        volume.growth_gib = 0
 
 
 def forget(session: Session, volume_ids: list[str], now: datetime) -> None:
@@ -313,11 +308,12 @@ def job_types(
     """Return how each type of job about volumes is carried out."""
     create = CreateVolumes(engine, database, clock, images, following, pauses_s=pauses_s)
     delete_volumes = DeleteVolumes(engine, database, clock, pauses_s=pauses_s)
+    exports = Exports(engine, database, clock, pauses_s=pauses_s)
     return {
         "createVolume": create,
         "batchCreateVolume": create,
         "deleteVolume": delete_volumes,
         "bulkDeleteVolume": delete_volumes,
-        "extendVolume": ExtendVolume(engine, clock, following, pauses_s=pauses_s),
-        "batchExtendVolume": BatchExtendVolumes(engine, database, clock, following, pauses_s=pauses_s),
+        "extendVolume": ExtendVolume(exports, clock, following),
+        "batchExtendVolume": BatchExtendVolumes(exports, database, clock, following),
     }

@@ -131,7 +131,7 @@ _SOURCES: Final = (
         Volume.id,
         Volume.project_id,
         Volume.status,
-        Volume.size_gib,
+        func.coalesce(Volume.attached_gib, Volume.size_gib),  # that of the data, which is what is cut
         Volume.volume_type,
         Volume.availability_zone,
         Volume.metadata_,

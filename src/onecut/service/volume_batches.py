@@ -25,7 +25,7 @@ IDS_MAX: Final = 60
 
 def order_extensions(session: Session, project_id: str, sizes: Sequence[tuple[str, int]], now: datetime) -> str:
     """
-    Order larger sizes, in GiB, for detached volumes, and return the job's id.
+    Order larger sizes, in GiB, and return the job's id.
 
     Raises:
         BadRequest: None, too many, or one volume twice (EVS.5400); a size is not larger, or too large (EVS.1015).

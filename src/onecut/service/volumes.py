@@ -56,6 +56,9 @@ STATES: Final = frozenset(VOLUME_MOVES) | {
 TAGS_CHANGEABLE: Final = frozenset(VOLUME_MOVES) - {"deleting", "deleted"}
 """States in which tags may change: tags of a volume that is going are forgotten with it."""
 
+EXTENDABLE_SHARED: Final = frozenset({"available", "error_extending"})
+"""States in which a shared volume may be extended (EVS.1065); another may be `in-use` as well (EVS.1064)."""
+
 SORT_COLUMNS: Final = {
     "id": Volume.id,
     "status": Volume.status,
@@ -402,13 +405,14 @@ def refuse_while_snapshot_is_created(session: Session, volume_id: str) -> None:
 
 def order_extension(session: Session, project_id: str, volume_id: str, size_gib: int, now: datetime) -> str:
     """
-    Order a larger size for a detached volume, and return the job's id.
+    Order a larger size, and return the job's id.
 
-    An attached volume is refused: an NBD export holds the size its volume had when the export was made.
+    The clients of an attached volume see it when they are attached the next time: an NBD export holds the size that
+    the disk had when the export was made.
 
     Raises:
         NotFound: There is no such volume.
-        WrongState: It is attached, or something is being done with it (EVS.1064; EVS.1065 for a shared one in use).
+        WrongState: Something is being done with it (EVS.1064), or it is shared and in use (EVS.1065).
         BadRequest: The size is not larger, or too large (EVS.1015).
         QuotaExceeded: The project's quotas have no room for it (EVS.1042).
     """
@@ -422,7 +426,8 @@ def order_extension(session: Session, project_id: str, volume_id: str, size_gib:
 def begin_extension(session: Session, volume: Volume, size_gib: int, now: datetime) -> None:
     """Mark a volume that the transaction holds as being extended; raises as `order_extension` does."""
     shared = volume.multiattach and volume.status == "in-use"
-    move(session, Volume, [volume.id], to="extending", now=now, code="EVS.1065" if shared else "EVS.1064")
+    only_from, code = (EXTENDABLE_SHARED, "EVS.1065") if shared else (None, "EVS.1064")
+    move(session, Volume, [volume.id], to="extending", now=now, only_from=only_from, code=code)
     if size_gib <= volume.size_gib:
         raise BadRequest(
             f"new_size: must be more than the present {volume.size_gib} GiB, not {size_gib}", code="EVS.1015"
