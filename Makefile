@@ -10,7 +10,7 @@ ARGS ?=
 
 # Tests run in this many processes, each file as a whole in one of them. 0: in pytest's own, for a debugger.
 WORKERS ?= 2
-PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile
+PYTEST := $(BIN)/python -m pytest --numprocesses=$(WORKERS) --dist=loadfile --no-loadscope-reorder
 
 ## Start the service in the foreground. It listens on ONECUT_LISTEN (127.0.0.1:8776 unless set) and keeps everything
 ## under ONECUT_DATA (./onecut-data unless set).

@@ -16,6 +16,12 @@ settings.register_profile("onecut", deadline=None, suppress_health_check=[Health
 settings.load_profile("onecut")
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that have slow tests: otherwise one process is left alone with them at the end."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _log_to_stderr() -> None:
     """Keep what the service logs off standard output, where a command under test may print."""
@@ -40,6 +46,12 @@ def _quick_passwords() -> Iterator[None]:
         quick = functools.partial(argon2.PasswordHasher, time_cost=1, memory_cost=8, parallelism=1)
         patch.setattr("onecut.service.passwords.PasswordHasher", quick)
         yield
+
+
+@pytest.fixture
+def costly_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hash passwords at their full cost in this test."""
+    monkeypatch.setattr("onecut.service.passwords.PasswordHasher", argon2.PasswordHasher)
 
 
 @pytest.fixture

@@ -94,6 +94,7 @@ class TestSignIn:
         assert "too many wrong passwords" in locked.json()["error"]["message"]
         assert as_admin.get("/v3/projects").status_code == 200
 
+    @pytest.mark.usefixtures("costly_passwords")
     def test_a_crowd_of_sign_ins_keeps_nobody_else_waiting(
         self,
         site: Site,

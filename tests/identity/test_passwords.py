@@ -1,7 +1,6 @@
 import time
 from datetime import UTC, datetime, timedelta
 
-import argon2
 import pytest
 
 from onecut.clock import JumpingClock
@@ -17,9 +16,7 @@ def clock() -> JumpingClock:
 
 
 @pytest.fixture
-def passwords(clock: JumpingClock, monkeypatch: pytest.MonkeyPatch) -> Passwords:
-    """Passwords at their full cost, unlike in other tests."""
-    monkeypatch.setattr("onecut.service.passwords.PasswordHasher", argon2.PasswordHasher)
+def passwords(clock: JumpingClock, costly_passwords: None) -> Passwords:  # noqa: ARG001 - a test of the cost is here
     return Passwords(clock)
 
 

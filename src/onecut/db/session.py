@@ -1,7 +1,7 @@
 """Opening the database, and the two kinds of transaction: one that reads, one that writes."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -34,6 +34,8 @@ class Database:
         self.writing_sessions = sessionmaker(
             self.engine.execution_options(onecut_writes=True), expire_on_commit=False
         )
+        self.when_committed: list[Callable[[Session], None]] = []
+        """Who is told of each committed session, in its thread. SQLAlchemy's events would keep all of us for ever."""
         self._turns: Turns | None = None
         if self.engine.dialect.name == "sqlite":
             self._turns = Turns()
@@ -61,6 +63,8 @@ class Database:
         """
         with self._turns.turn(job=job) if self._turns else nullcontext(), self.writing_sessions.begin() as session:
             yield session
+        for tell in self.when_committed:
+            tell(session)
 
     def close(self) -> None:
         """Close all connections."""

@@ -16,7 +16,7 @@ from datetime import datetime
 from typing import Any, Final
 from uuid import uuid4
 
-from sqlalchemy import event, select, update
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from onecut.db.jobs import Job
@@ -73,10 +73,11 @@ def add(session: Session, order: JobOrder, now: datetime) -> str:
 def ring_when_added(database: Database, ring: Callable[[], None]) -> None:
     """Call *ring*, in the committing thread, after each commit that added a job."""
 
-    @event.listens_for(database.writing_sessions, "after_commit")
-    def _committed(session: Session) -> None:
+    def committed(session: Session) -> None:
         if session.info.pop("jobs_added", False):
             ring()
+
+    database.when_committed.append(committed)
 
 
 def open_jobs(session: Session, *, but: Collection[str] = (), most: int | None = None) -> Sequence[Job]:
