@@ -46,6 +46,17 @@ def test_each_body_has_an_example_that_is_taken(
     taken[method, path].validate_json(json.dumps(example), strict=True)
 
 
+def test_a_document_that_is_changed_changes_no_other() -> None:
+    """Who gets the document of an application may do with it what they like: no example is shared."""
+    told = json.dumps(DOCUMENT)
+    changed, other = create_app().openapi(), create_app().openapi()
+    for _, _, operation in operations(changed):
+        for media in operation.get("requestBody", {}).get("content", {}).values():
+            media["example"].clear()
+    assert json.dumps(other) == told
+    assert json.dumps(create_app().openapi()) == told
+
+
 def valid(schema: dict[str, Any], example: Any) -> bool:
     """Say whether an example is one of its schema, which may refer to others of the document."""
     return jsonschema_rs.is_valid({**schema, "components": DOCUMENT["components"]}, example)

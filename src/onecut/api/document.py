@@ -6,6 +6,7 @@ the errors in their documented forms, headers of answers, examples, and operatio
 """
 
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -124,7 +125,7 @@ STATUSES: Final = (400, 401, 403, 404, 408, 409, 413, 500, 503)
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """Return the document of an application; it is made once."""
+    """Return the document of an application; it is made once, and shares no value with another one."""
     if not app.openapi_schema:
         document = get_openapi(title=app.title, version=app.version, description=app.description, routes=app.routes)
         components = document.setdefault("components", {})
@@ -136,7 +137,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
         for method, path, operation in operations(document):
             _complete(method, path, operation)
             _exemplify(f"{method} {path}", operation, schemas)
-        app.openapi_schema = document
+        app.openapi_schema = deepcopy(document)
     return app.openapi_schema
 
 
