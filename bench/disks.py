@@ -12,12 +12,8 @@ from onecut.units import GiB
 
 SIZE_GIB = 10
 SIZE_BYTES = SIZE_GIB * GiB
-POLL_S = 0.005
-"""Between two looks at a job: a look costs the service as much as it costs the client."""
-VOLUME_POLL_S = 0.02
-"""The same for the making of volumes."""
-ARCHIVE_POLL_S = 0.1
-"""The same for jobs that take seconds, and whose work the looks would slow down."""
+POLL_S = 0.1
+"""Between two looks at a volume that is being filled: more of them would slow the work down."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +33,7 @@ def attach_disks(api: Api, count: int, size_gib: int = SIZE_GIB) -> Disks:
 def new_server(api: Api) -> str:
     """Make a server, and return its id."""
     server = api.call("POST", "/v1/{p}/cloudservers", body={"server": {"name": "bench"}})
-    ended_job(api, server["job_id"], POLL_S)
+    api.ended(server["job_id"])
     server_id: str = server["serverIds"][0]
     return server_id
 
@@ -46,7 +42,7 @@ def new_disks(api: Api, server_id: str, wanted: Mapping[str, Any]) -> Disks:
     """Make disks attached to a server."""
     volume = {"volume_type": "SSD", "availability_zone": "az1", **wanted}
     answer = api.call("POST", "/v2.1/{p}/cloudvolumes", body={"volume": volume, "server_id": server_id})
-    ended_job(api, answer["job_id"], VOLUME_POLL_S)
+    api.ended(answer["job_id"])
     volume_ids = answer["volume_ids"]
     return Disks(server_id, volume_ids, [attachments(api, volume_id)[0]["uri"] for volume_id in volume_ids])
 
@@ -54,7 +50,7 @@ def new_disks(api: Api, server_id: str, wanted: Mapping[str, Any]) -> Disks:
 def delete_disks(api: Api, disks: Disks) -> None:
     """Delete disks and their server."""
     body = {"servers": [{"id": disks.server_id}], "delete_volume": True}
-    ended_job(api, api.call("POST", "/v1/{p}/cloudservers/delete", body=body)["job_id"])
+    api.ended(api.call("POST", "/v1/{p}/cloudservers/delete", body=body)["job_id"])
 
 
 @dataclass(frozen=True)
@@ -75,7 +71,7 @@ def take_group(api: Api, volume_ids: Sequence[str]) -> TakenCut:
     began, began_at = time.perf_counter(), datetime.now(UTC)
     wanted = {"volume_ids": list(volume_ids), "instant_access": True}
     answer = api.call("POST", "/v5/{p}/snapshot-groups", body={"snapshot_group": wanted})
-    job = ended_job(api, answer["job_id"], POLL_S)
+    job = api.ended(answer["job_id"])
     total_ms = (time.perf_counter() - began) * 1000
     cut = job["entities"]["cut"]
     taken_at = datetime.fromisoformat(cut["taken_at"]).replace(tzinfo=UTC)
@@ -85,7 +81,7 @@ def take_group(api: Api, volume_ids: Sequence[str]) -> TakenCut:
 
 def delete_group(api: Api, group_id: str) -> None:
     """Delete a group and wait until it is gone."""
-    api.wait(api.call("DELETE", f"/v5/{{p}}/snapshot-groups/{group_id}")["job_id"], "deleting the group")
+    api.ended(api.call("DELETE", f"/v5/{{p}}/snapshot-groups/{group_id}")["job_id"])
 
 
 @dataclass(frozen=True)
@@ -101,23 +97,12 @@ def archive_disk(api: Api, volume_id: str) -> Archived:
     """Take a snapshot of a disk, and wait until it is archived."""
     began = time.perf_counter()
     answer = api.call("POST", "/v5/{p}/snapshots", body={"snapshot": {"volume_id": volume_id}})
-    job = ended_job(api, answer["job_id"])
+    job = api.ended(answer["job_id"])
     return Archived(job["entities"]["snapshot_id"], time.perf_counter() - began)
 
 
 def delete_snapshot(api: Api, snapshot_id: str) -> float:
     """Delete a snapshot, and return how many seconds it took until it was gone."""
     began = time.perf_counter()
-    ended_job(api, api.call("DELETE", f"/v5/{{p}}/snapshots/{snapshot_id}")["job_id"], POLL_S)
+    api.ended(api.call("DELETE", f"/v5/{{p}}/snapshots/{snapshot_id}")["job_id"])
     return time.perf_counter() - began
-
-
-def ended_job(api: Api, job_id: str, poll_s: float = ARCHIVE_POLL_S) -> dict[str, Any]:
-    """Wait for the end of a job that must succeed, and return it."""
-    while True:
-        job: dict[str, Any] = api.call("GET", f"/v1/{{p}}/jobs/{job_id}")
-        if job["status"] == "SUCCESS":
-            return job
-        if job["status"] == "FAIL":
-            raise AssertionError(job["fail_reason"])
-        time.sleep(poll_s)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Final, Self
 
 from bench.archives import load_disk
-from bench.disks import attach_disks, ended_job
+from bench.disks import attach_disks
 from bench.image import make_image
 from bench.result import Result
 from onecut.cli.throwaway import throwaway_process
@@ -32,7 +32,7 @@ def measure() -> Iterator[Result]:
             answer = api.call(
                 "POST", "/v5/{p}/snapshot-groups", body={"snapshot_group": {"volume_ids": list(disks.volume_ids)}}
             )
-            ended_job(api, answer["job_id"])
+            api.ended(answer["job_id"])
     above = (sampler.most_bytes - idle) / MiB
     idle_text = f"{idle / MiB:.0f} MiB idle"
     yield Result(f"memory while archiving {DISKS} disks", f"{above:.0f} MiB more", idle_text, above, "<=", 400.0)

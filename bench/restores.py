@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from bench.archives import flushed_s, load_disk, qemu_img
-from bench.disks import ARCHIVE_POLL_S, archive_disk, attach_disks, delete_disks, new_disks, new_server
+from bench.disks import POLL_S, archive_disk, attach_disks, delete_disks, new_disks, new_server
 from bench.image import STRIPE_BYTES, make_image
 from bench.result import Result
 from onecut.cli.client import Api
@@ -21,6 +21,8 @@ SMALL_IMAGE_BYTES = 6 * STRIPE_BYTES
 SIZES_GIB = (10, 1024)
 """No data disk is smaller than 10 GiB."""
 FIRST_BYTES = 9
+SETTLE_S = 0.5
+"""Pause before each restore: what the deletion of the disk before left to be tidied up is no part of it."""
 HYDRATIONS = 3
 
 
@@ -67,6 +69,7 @@ def _archived(api: Api, image: Path, size_gib: int) -> str:
 def _first_byte_ms(api: Api, snapshot_id: str, size_gib: int, offset: int) -> float:
     """Make a disk, read from it, and return how long that took from the request on."""
     server_id = new_server(api)
+    time.sleep(SETTLE_S)
     began = time.perf_counter()
     disks = new_disks(api, server_id, {"size": size_gib, "snapshot_id": snapshot_id})
     with NbdClient.connect(disks.uris[0]) as client:
@@ -99,4 +102,4 @@ def _copied_s(image: Path, folder: Path) -> float:
 
 def _wait_until_filled(api: Api, volume_id: str) -> None:
     while api.call("GET", f"/v2/{{p}}/cloudvolumes/{volume_id}")["volume"]["onecut"]["hydration"] is not None:
-        time.sleep(ARCHIVE_POLL_S)
+        time.sleep(POLL_S)

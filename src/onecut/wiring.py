@@ -46,6 +46,7 @@ from onecut.jobs import snapshots as snapshot_jobs
 from onecut.jobs import volumes as volume_jobs
 from onecut.jobs.archiver import PATIENCE, ArchiveLimits, ArchiveMetrics, Archiver
 from onecut.jobs.archiving import PATIENT_STEPS, Archiving
+from onecut.jobs.endings import Endings
 from onecut.jobs.images import Images
 from onecut.jobs.performance import Following
 from onecut.jobs.points import Points
@@ -162,6 +163,7 @@ class Onecut:
         app.state.settings, app.state.clock, app.state.database = self.settings, self.clock, database
         app.state.secrets = ServiceKey.open(self.settings.data / "secret.key")
         app.state.passwords = Passwords(self.clock)
+        app.state.endings = Endings(database)
         app.state.registry.register(StateCounts(database))
         return app
 

@@ -21,7 +21,7 @@ from onecut.clock import JumpingClock
 from onecut.db.client_tokens import ClientToken
 from onecut.db.identity import Project
 from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import Source
+from onecut.engine.port import NO_LIMITS, Limits, Source
 from onecut.service import idempotency
 from onecut.service.identity import new_id
 
@@ -77,10 +77,12 @@ class SlowEngine(MemoryEngine):
         super().__init__(clock)
         self.may = threading.Event()
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
+    async def create_volume(
+        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         """See `Engine.create_volume`."""
         await asyncio.to_thread(self.may.wait)
-        await super().create_volume(volume_id, size_bytes, source=source)
+        await super().create_volume(volume_id, size_bytes, source=source, limits=limits)
 
 
 class TestRepeating:

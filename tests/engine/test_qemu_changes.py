@@ -181,10 +181,10 @@ async def test_a_file_that_is_not_as_we_make_them_has_no_change_list(
     """Whatever the file is, nothing is guessed from it."""
     volume_id = new_id()
     await qemu.engine.create_volume(volume_id, SIZE)
-    top = qemu.ledger.top_layer(volume_id)
-    assert top is not None
+    kept = qemu.ledger.volume(volume_id)
+    assert kept is not None
     copy = tmp_path / "copy"
-    raw = bytearray(qemu.engine._files.path(top.id).read_bytes())
+    raw = bytearray(qemu.engine._files.path(kept.top.id).read_bytes())
     copy.write_bytes(raw)
     assert [extent.kind for extent in changes(copy, SIZE, SIZE)] == [ExtentKind.UNCHANGED], why
     raw[place : place + 1] = byte

@@ -200,14 +200,14 @@ async def test_a_cut_of_an_unusable_volume_touches_nothing(qemu: QemuSite) -> No
     good, bad, point_id = new_id(), new_id(), new_id()
     for volume_id in (good, bad):
         await qemu.engine.create_volume(volume_id, SIZE)
-    top = qemu.ledger.top_layer(bad)
-    assert top is not None
+    kept = qemu.ledger.volume(bad)
+    assert kept is not None
     await qemu.kill_daemon()
     await qemu.engine.close()
-    qemu.engine._files.path(top.id).rename(qemu.folder / "elsewhere")
+    qemu.engine._files.path(kept.top.id).rename(qemu.folder / "elsewhere")
     await qemu.new_engine().start()
 
-    with pytest.raises(CannotCut, match=top.id):
+    with pytest.raises(CannotCut, match=kept.top.id):
         await qemu.engine.cut(new_id(), {good: point_id, bad: new_id()}, deadline_s=10)
 
     assert qemu.ledger.point(point_id) is None

@@ -303,9 +303,9 @@ class TestStart:
 
     async def test_a_damaged_layer_is_named(self, qemu: QemuSite, pair: Pair) -> None:
         """A file that is no qcow2 file any more makes its volume unusable, and stays where it is."""
-        top = qemu.ledger.top_layer(pair.volumes[0])
-        assert top is not None
-        path = qemu.engine._files.path(top.id)
+        kept = qemu.ledger.volume(pair.volumes[0])
+        assert kept is not None
+        path = qemu.engine._files.path(kept.top.id)
         await qemu.engine.close()
         await qemu.kill_daemon()
         with path.open("r+b") as file:
@@ -321,10 +321,10 @@ class TestStart:
         self, qemu: QemuSite, pair: Pair
     ) -> None:
         """A ledger that was lost or restored from an old copy costs nobody a layer; empty files go."""
-        top = qemu.ledger.top_layer(pair.volumes[0])
-        assert top is not None
+        kept = qemu.ledger.volume(pair.volumes[0])
+        assert kept is not None
         stray, empty = (qemu.engine._files.path(letter * 24) for letter in "ab")
-        stray.write_bytes(qemu.engine._files.path(top.id).read_bytes())
+        stray.write_bytes(qemu.engine._files.path(kept.top.id).read_bytes())
         empty.touch()
 
         await qemu.restart()

@@ -145,11 +145,11 @@ def top_layer(data: Path, volume_id: str) -> Path:
     """Say which file takes a volume's writes."""
     database = Database(f"sqlite:///{data}/onecut.db")
     try:
-        top = DatabaseLedger(database).top_layer(volume_id)
+        kept = DatabaseLedger(database).volume(volume_id)
     finally:
         database.close()
-    assert top is not None
-    return LayerFiles(data / "layers").path(top.id)
+    assert kept is not None
+    return LayerFiles(data / "layers").path(kept.top.id)
 
 
 class TestStart:

@@ -5,7 +5,7 @@ from typing import Any
 
 from workshop import OURS, THEIRS, Workshop, refusal
 
-from onecut.api.jobs import show_job
+from onecut.api.jobs import look
 from onecut.errors import BadRequest
 from onecut.jobs import queue
 from onecut.jobs.queue import JobOrder, SubJob
@@ -18,8 +18,7 @@ def add(shop: Workshop, *sub_jobs: SubJob) -> str:
 
 
 def shown(shop: Workshop, job_id: str) -> dict[str, Any]:
-    with shop.database.reading() as session:
-        return show_job(OURS, job_id, session).model_dump()
+    return look(shop.database, OURS, job_id).model_dump()
 
 
 def test_a_job_that_waits_has_a_begin_and_no_end(shop: Workshop) -> None:
@@ -67,8 +66,5 @@ def test_a_foreign_job_is_as_unknown_as_one_that_never_was(shop: Workshop) -> No
     """400 Common.0011 for both, as EVS answers."""
     job_id = add(shop)
     for project_id, asked in ((THEIRS, job_id), (OURS, "f" * 32)):
-        with (
-            refusal(shop, BadRequest, f"job {asked} does not exist", code="Common.0011"),
-            shop.database.reading() as session,
-        ):
-            show_job(project_id, asked, session)
+        with refusal(shop, BadRequest, f"job {asked} does not exist", code="Common.0011"):
+            look(shop.database, project_id, asked)

@@ -25,7 +25,7 @@ from onecut.db.servers import Server
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Attachment, Volume
 from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import Limits, Source
+from onecut.engine.port import NO_LIMITS, Limits, Source
 from onecut.errors import EngineDown, EngineFull
 from onecut.jobs import queue
 from onecut.service import recycle_policy, servers, snapshots, volume_batches, volumes
@@ -85,9 +85,11 @@ class MortalEngine(MemoryEngine):
             self.fate.kill()
             raise asyncio.CancelledError
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
+    async def create_volume(
+        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         create = super().create_volume
-        await self._during(lambda: create(volume_id, size_bytes, source=source))
+        await self._during(lambda: create(volume_id, size_bytes, source=source, limits=limits))
 
     async def delete_volume(self, volume_id: str) -> None:
         delete = super().delete_volume

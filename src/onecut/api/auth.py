@@ -122,8 +122,8 @@ class Authentication:
         signing.check_date(authorization, scope["headers"], state.clock.now())
 
         def find() -> identity.Signer:
-            with state.database.reading() as session:
-                return identity.find_signer(session, state.secrets, authorization.access_key)
+            with state.database.asking() as asker:
+                return identity.find_signer(asker, state.secrets, authorization.access_key)
 
         signer = await _look_up(find)
         body = await self._read(receive, BODY_BYTES)

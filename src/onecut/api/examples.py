@@ -118,6 +118,7 @@ BODIES: Final[Mapping[str, Any]] = {
 
 PARAMETERS: Final[Mapping[str, Any]] = {
     "OpenStack-API-Version": "volume 3.0",
+    "Prefer": "wait=4",
     "X-Client-Token": "b6c1f7d2-0e4a-4f7b-9c3d-8a5e2f1b7c60",
     "X-Subject-Token": "gAAAAABn...",
     "access_key": ACCESS_KEY,

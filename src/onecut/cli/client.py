@@ -18,8 +18,11 @@ from rich.status import Status
 
 from onecut.service import signing
 
-JOB_POLL_S: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
-"""Pauses between two looks at a job; the last one repeats."""
+WAIT_FOR_JOB: Final = {"Prefer": "wait=4"}
+"""Lets the service answer when a job has ended (RFC 7240)."""
+
+JOB_POLL_S: Final = 0.1
+"""Least time between two looks at a job, should something on the way not let the service wait."""
 
 CALL_TIMEOUT_S: Final = 60.0
 
@@ -123,6 +126,7 @@ class Api:
         *,
         body: Mapping[str, Any] | Sequence[Any] | None = None,
         query: Mapping[str, str | int | None] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Any:  # noqa: ANN401 - JSON
         """
         Make one call; ``{p}`` in *path* stands for the project.
@@ -133,7 +137,7 @@ class Api:
         asked = {name: value for name, value in (query or {}).items() if value is not None}
         path = path.replace("{p}", self.credentials.project_id)
         try:
-            answer = self._http.request(method, path, json=body, params=asked)
+            answer = self._http.request(method, path, json=body, params=asked, headers=headers)
         except httpx.HTTPError as error:
             raise click.ClickException(f"{self._http.base_url} does not answer: {error}") from error
         if answer.is_error:
@@ -147,17 +151,19 @@ class Api:
         Raises:
             click.ClickException: The job failed; the message is its reason.
         """
-        pauses = iter(JOB_POLL_S)
-        pause_s = 0.0
         with Status(doing, console=Console(stderr=True)):
-            while True:
-                job: dict[str, Any] = self.call("GET", f"/v1/{{p}}/jobs/{job_id}")
-                if job["status"] == "SUCCESS":
-                    return job
-                if job["status"] == "FAIL":
-                    raise click.ClickException(f"{job['job_type']} failed: {job['fail_reason']}")
-                pause_s = next(pauses, pause_s)
-                time.sleep(pause_s)
+            return self.ended(job_id)
+
+    def ended(self, job_id: str) -> dict[str, Any]:
+        """Wait for a job as `wait` does, and show nothing."""
+        while True:
+            again_at = time.monotonic() + JOB_POLL_S
+            job: dict[str, Any] = self.call("GET", f"/v1/{{p}}/jobs/{job_id}", headers=WAIT_FOR_JOB)
+            if job["status"] == "SUCCESS":
+                return job
+            if job["status"] == "FAIL":
+                raise click.ClickException(f"{job['job_type']} failed: {job['fail_reason']}")
+            time.sleep(max(0.0, again_at - time.monotonic()))
 
     def find(self, noun: str, name_or_id: str) -> str:
         """

@@ -3,15 +3,17 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from itertools import chain
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.layers import EngineCut, EngineCutMember, EngineExport, EngineLayer, EnginePoint, EngineVolume
+from onecut.db.rows import write_rows
 from onecut.db.session import Database
-from onecut.engine.ledger import CutPlan, Holdings, Layer, PlannedMember, Point
+from onecut.engine.ledger import CutPlan, Holdings, KeptVolume, Layer, PlannedMember, Point
 from onecut.engine.port import Cut, CutMember, ImageSource, Limits
-from onecut.errors import CannotCut
+from onecut.errors import CannotCut, EngineError
 
 
 class DatabaseLedger:
@@ -47,20 +49,17 @@ class DatabaseLedger:
 
     def sources(self) -> Sequence[Layer]:
         """Read the layers that have a source."""
-        with self._database.reading() as session:
-            return [
-                _layer(row) for row in session.scalars(select(EngineLayer).where(EngineLayer.source_uri.is_not(None)))
-            ]
+        with self._database.asking() as asker:
+            return [_layer(row) for row in asker.execute(_SOURCES)]
 
-    def top_layer(self, volume_id: str) -> Layer | None:
-        """Read the layer that takes a volume's writes; None when there is no such volume."""
-        with self._database.reading() as session:
-            row = session.scalar(
-                select(EngineLayer)
-                .join(EngineVolume, EngineVolume.top_layer_id == EngineLayer.id)
-                .where(EngineVolume.id == volume_id)
-            )
-            return None if row is None else _layer(row)
+    def volume(self, volume_id: str) -> KeptVolume | None:
+        """Read what is written of a volume; None when there is no such volume."""
+        with self._database.asking() as asker:
+            rows = asker.execute(_VOLUME, {"volume_id": volume_id}).all()
+        if not rows:
+            return None
+        exports = frozenset(row.export_id for row in rows if row.export_id is not None)
+        return KeptVolume(_layer(rows[0]), _limits(rows[0]), exports)
 
     def point(self, point_id: str) -> Point | None:
         """Read a point; None when there is none."""
@@ -101,11 +100,12 @@ class DatabaseLedger:
             for volume in _locked_volumes(session, limits):
                 volume.iops, volume.bytes_per_s = limits[volume.id].iops, limits[volume.id].bytes_per_s
 
-    def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:
+    def add_volume(self, volume_id: str, layers: Sequence[Layer], limits: Limits) -> None:
         """Write down a new volume with its new layers: each stands on the one before, the last is the top."""
         with self._database.writing() as session:
             _add_layers(session, layers)
-            session.add(EngineVolume(id=volume_id, top_layer_id=layers[-1].id))
+            row = {"id": volume_id, "top_layer_id": layers[-1].id}
+            write_rows(session, EngineVolume, [row | {"iops": limits.iops, "bytes_per_s": limits.bytes_per_s}])
 
     def remove_volume(self, volume_id: str) -> None:
         """Forget a volume. Its top layer stays until `remove_layer`."""
@@ -118,9 +118,17 @@ class DatabaseLedger:
             session.execute(update(EngineLayer).where(EngineLayer.id == layer_id).values(size_bytes=size_bytes))
 
     def add_export(self, export_id: str, volume_id: str) -> None:
-        """Write down that a volume is served."""
+        """
+        Write down that a volume is served.
+
+        Raises:
+            EngineError: There is an export of that id already, of this volume or of another.
+        """
         with self._database.writing() as session:
-            session.add(EngineExport(id=export_id, volume_id=volume_id))
+            served = session.scalar(select(EngineExport.volume_id).where(EngineExport.id == export_id))
+            if served is not None:
+                raise EngineError(f"export {export_id} serves volume {served} already")
+            write_rows(session, EngineExport, [{"id": export_id, "volume_id": volume_id}])
 
     def remove_export(self, export_id: str) -> None:
         """Forget an export."""
@@ -137,13 +145,8 @@ class DatabaseLedger:
 
     def plans_touching(self, volume_ids: Sequence[str]) -> Sequence[str]:
         """Read the ids of planned cuts that have any of these volumes as a member."""
-        with self._database.reading() as session:
-            return session.scalars(
-                select(EngineCut.id)
-                .join(EngineCutMember, EngineCutMember.cut_id == EngineCut.id)
-                .where(EngineCut.taken_at.is_(None), EngineCutMember.volume_id.in_(volume_ids))
-                .distinct()
-            ).all()
+        with self._database.asking() as asker:
+            return asker.execute(_PLANS_TOUCHING, {"volume_ids": list(volume_ids)}).scalars().all()
 
     def plan_cut(
         self, cut_id: str, planned_at: datetime, points: Mapping[str, str], overlays: Sequence[str]
@@ -247,27 +250,49 @@ class DatabaseLedger:
             session.execute(delete(EngineLayer).where(EngineLayer.id == layer_id))
 
 
-def _layer(row: EngineLayer) -> Layer:
+_LAYER: Final = (
+    EngineLayer.id,
+    EngineLayer.parent_id,
+    EngineLayer.size_bytes,
+    EngineLayer.source_uri,
+    EngineLayer.source_size_bytes,
+)
+
+_VOLUME: Final = (
+    select(*_LAYER, EngineVolume.iops, EngineVolume.bytes_per_s, EngineExport.id.label("export_id"))
+    .join(EngineVolume, EngineVolume.top_layer_id == EngineLayer.id)
+    .outerjoin(EngineExport, EngineExport.volume_id == EngineVolume.id)
+    .where(EngineVolume.id == bindparam("volume_id"))
+)
+_SOURCES: Final = select(*_LAYER).where(EngineLayer.source_uri.is_not(None))
+_PLANS_TOUCHING: Final = (
+    select(EngineCut.id)
+    .join(EngineCutMember, EngineCutMember.cut_id == EngineCut.id)
+    .where(EngineCut.taken_at.is_(None), EngineCutMember.volume_id.in_(bindparam("volume_ids", expanding=True)))
+    .distinct()
+)
+"""Asked before each act of the engine."""
+
+
+def _layer(row: EngineLayer | Row[*tuple[Any, ...]]) -> Layer:
     source = None
     if row.source_uri is not None and row.source_size_bytes is not None:
         source = ImageSource(row.source_uri, row.source_size_bytes)
     return Layer(row.id, row.parent_id, row.size_bytes, source)
 
 
-def _limits(row: EngineVolume) -> Limits:
+def _limits(row: EngineVolume | Row[*tuple[Any, ...]]) -> Limits:
     return Limits(row.iops, row.bytes_per_s)
 
 
 def _add_layers(session: Session, layers: Iterable[Layer]) -> None:
-    session.add_all(_row(layer) for layer in layers)
-    session.flush()  # a volume will refer to them
+    write_rows(session, EngineLayer, [_row(layer) for layer in layers])
 
 
-def _row(layer: Layer) -> EngineLayer:
-    row = EngineLayer(id=layer.id, parent_id=layer.parent_id, size_bytes=layer.size_bytes)
-    if layer.source is not None:
-        row.source_uri, row.source_size_bytes = layer.source.uri, layer.source.size_bytes
-    return row
+def _row(layer: Layer) -> dict[str, Any]:
+    uri, size_bytes = (None, None) if layer.source is None else (layer.source.uri, layer.source.size_bytes)
+    own = {"id": layer.id, "parent_id": layer.parent_id, "size_bytes": layer.size_bytes}
+    return own | {"source_uri": uri, "source_size_bytes": size_bytes}
 
 
 def _locked_volumes(session: Session, volume_ids: Collection[str]) -> Sequence[EngineVolume]:

@@ -13,7 +13,7 @@ an act no piece may be under way, and each source must answer a read (`Hydration
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Final, NamedTuple, Self, TypeVar
@@ -292,6 +292,12 @@ class Hydration:
     async def go_on(self, nodes: Nodes) -> None:
         """See to it that all layers that can be filled are."""
         await self._all(nodes)
+
+    def begin(self, layers: Iterable[Layer]) -> None:
+        """Fill those of new layers, open and written down, that have a source."""
+        for layer in layers:
+            if layer.source is not None:
+                self._filling(layer)
 
     async def close(self) -> None:
         """Leave all layers as they are."""

@@ -25,6 +25,17 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class KeptVolume:
+    """What is written of one volume."""
+
+    top: Layer
+    """The layer that takes its writes."""
+    limits: Limits
+    exports: frozenset[str]
+    """The ids of its exports."""
+
+
+@dataclass(frozen=True)
 class Point:
     """A frozen layer that somebody still wants."""
 
@@ -91,8 +102,8 @@ class Ledger(Protocol):
         """Read the layers that have a source."""
         ...
 
-    def top_layer(self, volume_id: str) -> Layer | None:
-        """Read the layer that takes a volume's writes; None when there is no such volume."""
+    def volume(self, volume_id: str) -> KeptVolume | None:
+        """Read what is written of a volume; None when there is no such volume."""
         ...
 
     def point(self, point_id: str) -> Point | None:
@@ -119,7 +130,7 @@ class Ledger(Protocol):
         """Write down new limits of volumes."""
         ...
 
-    def add_volume(self, volume_id: str, layers: Sequence[Layer]) -> None:
+    def add_volume(self, volume_id: str, layers: Sequence[Layer], limits: Limits) -> None:
         """Write down a new volume with its new layers: each stands on the one before, the last is the top."""
         ...
 
@@ -132,7 +143,12 @@ class Ledger(Protocol):
         ...
 
     def add_export(self, export_id: str, volume_id: str) -> None:
-        """Write down that a volume is served."""
+        """
+        Write down that a volume is served.
+
+        Raises:
+            EngineError: There is an export of that id already, of this volume or of another.
+        """
         ...
 
     def remove_export(self, export_id: str) -> None:

@@ -8,7 +8,17 @@ from itertools import groupby, pairwise
 from typing import Final
 
 from onecut.clock import Clock
-from onecut.engine.port import Cut, CutMember, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
+from onecut.engine.port import (
+    NO_LIMITS,
+    Cut,
+    CutMember,
+    EngineHealth,
+    Extent,
+    ExtentKind,
+    ImageSource,
+    Limits,
+    Source,
+)
 from onecut.errors import CannotCut, EngineError, NoChangeList, VolumeUnusable
 from onecut.nbd.client import BASE_ALLOCATION, READS_AS_ZEROS, NbdClient
 from onecut.nbd.errors import NbdError
@@ -135,11 +145,13 @@ class MemoryEngine:
         """See `Engine.health`."""
         return EngineHealth(ready=True, detail="volumes are kept in memory", unusable={})
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
+    async def create_volume(
+        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         """See `Engine.create_volume`."""
         if volume_id not in self._volumes:
             begun = Image(size_bytes) if source is None else await self._begun(source, size_bytes)
-            self._volumes[volume_id] = begun
+            self._volumes[volume_id], self._limits[volume_id] = begun, limits
 
     async def delete_volume(self, volume_id: str) -> None:
         """See `Engine.delete_volume`."""

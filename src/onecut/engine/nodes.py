@@ -72,7 +72,8 @@ class Nodes:
         self.files = files
         self.throttles = Throttles(monitor)
         self._access: Options = {}
-        self._templates: dict[int, Template] = {}
+        self._templates: dict[tuple[int, bool], Template] = {}
+        """By size, and by whether the layer stands on another."""
 
     @property
     def access(self) -> str:
@@ -104,23 +105,21 @@ class Nodes:
 
     async def create(self, layer: Layer) -> None:
         """Make a layer's file, empty and complete on the disk; the folder's entry is the caller's to sync."""
-        path = await asyncio.to_thread(self.files.make, layer.id)
-        if layer.parent_id is None:
-            await self._create_by_daemon(layer, path)
-            return
-        below = self.files.path(layer.parent_id).name
-        template = self._templates.get(layer.size_bytes)
+        below = "" if layer.parent_id is None else self.files.path(layer.parent_id).name
+        kind = layer.size_bytes, bool(below)
+        template = self._templates.get(kind)
         if template is not None and template.fits(below):
-            await asyncio.to_thread(self._copy, template, path, below)
+            await asyncio.to_thread(self._copy, template, layer.id, below)
         else:
+            path = await asyncio.to_thread(self.files.make, layer.id)
             await self._create_by_daemon(layer, path)
-            self._templates[layer.size_bytes] = await asyncio.to_thread(Template.read, path)
+            self._templates[kind] = await asyncio.to_thread(Template.read, path)
 
-    def _copy(self, template: Template, path: Path, below: str) -> None:
+    def _copy(self, template: Template, layer_id: str, below: str) -> None:
         try:
-            template.copy(path, below)
+            template.copy(self.files.make(layer_id), below)
         except OSError as problem:
-            raise refusal(f"{path} could not be made: {problem.strerror}") from problem
+            raise refusal(f"{self.files.path(layer_id)} could not be made: {problem.strerror}") from problem
 
     async def _create_by_daemon(self, layer: Layer, path: Path) -> None:
         options: dict[str, Any] = {
@@ -146,8 +145,24 @@ class Nodes:
 
         A layer with a source is never opened read-only: what is fetched is written to it.
         """
+        await self.open_source(layer)
+        await self.open_over(layer, frozen=frozen)
+
+    async def open_source(self, layer: Layer) -> None:
+        """Open a layer's source if it has one; raise `DaemonRefused` if it does not answer or is too small."""
+        if layer.source is None:
+            return
+        try:
+            # The daemon would do nothing else until a server that accepts, but does not greet, has greeted.
+            await asyncio.to_thread(_greet, layer.source)
+            await self.monitor.execute("blockdev-add", _source_options(layer.id, layer.source))
+        except DaemonRefused:
+            if layer.id not in await self.sources():
+                raise
+
+    async def open_over(self, layer: Layer, *, frozen: bool = False) -> None:
+        """Open a layer as `open` does, once what it stands on is open."""
         if layer.source is not None:
-            await self._open_source(layer.id, layer.source)
             await self._add(layer, backing=_source(layer.id), frozen=False)
         else:
             await self._add(layer, backing=None if layer.parent_id is None else _node(layer.parent_id), frozen=frozen)
@@ -261,6 +276,10 @@ class Nodes:
         """Make a top layer so long."""
         await self.monitor.execute("block_resize", {"node-name": _node(layer_id), "size": size_bytes})
 
+    async def serves(self, export_id: str) -> bool:
+        """Tell whether there is an export of that id."""
+        return export_id in await self._exports(_PREFIX)
+
     async def exports(self) -> dict[str, str]:
         """Read, for each export's id, the layer it serves."""
         graph, served = await self._graph(), await self._exports(_PREFIX)
@@ -325,27 +344,6 @@ class Nodes:
             if found["id"].startswith(prefix)
         }
 
-    async def _open_source(self, layer_id: str, source: ImageSource) -> None:
-        """Open a layer's source, unless it is open; raise `DaemonRefused` if it does not answer or is too small."""
-        if layer_id in await self.sources():
-            return
-        # The daemon would do nothing else until a server that accepts, but does not greet, has greeted.
-        await asyncio.to_thread(_greet, source)
-        address = parse_uri(source.uri)
-        if isinstance(address, TcpAddress):
-            server = {"type": "inet", "host": address.host, "port": str(address.port)}
-        else:
-            server = {"type": "unix", "path": address.socket_path}
-        arguments = {
-            "node-name": _source(layer_id),
-            "driver": "nbd",
-            "server": server,
-            "export": address.export_name,
-            "reconnect-delay": RECONNECT_S,
-            "read-only": True,
-        }
-        await self.monitor.execute("blockdev-add", arguments)
-
     async def _add(self, layer: Layer, *, backing: str | None, frozen: bool) -> None:
         await self.monitor.execute(
             "blockdev-add",
@@ -375,6 +373,22 @@ def _source(layer_id: str) -> str:
 
 def _layer_options(backing: str | None, *, frozen: bool) -> Options:
     return {"driver": "qcow2", "backing": backing, "discard": "unmap", "read-only": frozen}
+
+
+def _source_options(layer_id: str, source: ImageSource) -> Options:
+    address = parse_uri(source.uri)
+    if isinstance(address, TcpAddress):
+        server = {"type": "inet", "host": address.host, "port": str(address.port)}
+    else:
+        server = {"type": "unix", "path": address.socket_path}
+    return {
+        "node-name": _source(layer_id),
+        "driver": "nbd",
+        "server": server,
+        "export": address.export_name,
+        "reconnect-delay": RECONNECT_S,
+        "read-only": True,
+    }
 
 
 def _greet(source: ImageSource) -> None:

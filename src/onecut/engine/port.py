@@ -12,7 +12,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum
-from typing import Protocol
+from typing import Final, Protocol
 
 
 @dataclass(frozen=True)
@@ -76,6 +76,9 @@ class Limits:
     """Requests, of whatever length: reads, writes, zeroing and discards."""
     bytes_per_s: int | None = None
     """Bytes read and written."""
+
+
+NO_LIMITS: Final = Limits()
 
 
 class ExtentKind(Enum):
@@ -175,11 +178,19 @@ class Engine(Protocol):
         """Say how the engine is. Never raises."""
         ...
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
+    async def create_volume(
+        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         """
         Make a volume of zeros, or one that begins as *source* (and is at least as large).
 
         It can be used at once; see `hydrate`. A volume of that id that is there already is left as it is.
+
+        Args:
+            volume_id: Chosen by the caller; survives a restart.
+            size_bytes: Its size.
+            source: What it begins as.
+            limits: What its clients may do, until `limit` says otherwise.
         """
         ...
 
@@ -195,8 +206,8 @@ class Engine(Protocol):
         """
         Limit what clients of volumes may do, from now on and until it is called again for the same volumes.
 
-        Clients that are connected stay so, and cuts are not held up by requests that wait. A new volume has no
-        limits; one that is not there is no error.
+        Clients that are connected stay so, and cuts are not held up by requests that wait. A volume that is not there
+        is no error.
         """
         ...
 

@@ -20,6 +20,7 @@ import time
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final
 from urllib.parse import quote
@@ -33,10 +34,10 @@ from onecut.engine.files import LayerFiles
 from onecut.engine.gate import Gate
 from onecut.engine.housekeeping import Housekeeping
 from onecut.engine.hydration import Hydration
-from onecut.engine.ledger import CutPlan, Layer, Ledger, Point
+from onecut.engine.ledger import CutPlan, KeptVolume, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes
-from onecut.engine.port import Cut, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
+from onecut.engine.port import NO_LIMITS, Cut, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
 from onecut.engine.qsd import StorageDaemon
 from onecut.engine.readings import Readings
 from onecut.engine.recovery import recover, reopen, settle
@@ -176,18 +177,20 @@ class QemuEngine:
             unusable={volume: nodes.broken[top] for volume, top in tops.items() if top in nodes.broken},
         )
 
-    async def create_volume(self, volume_id: str, size_bytes: int, *, source: Source | None = None) -> None:
+    async def create_volume(
+        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
+    ) -> None:
         """See `Engine.create_volume`."""
         async with AsyncExitStack() as stack:
             nodes = await stack.enter_async_context(self._alone_with([volume_id]))
-            if await asyncio.to_thread(self._ledger.top_layer, volume_id) is not None:
+            if await asyncio.to_thread(self._ledger.volume, volume_id) is not None:
                 return
             base = None if source is None else await self._base(nodes, stack, source)
             layers = self._planned(stack, base, size_bytes)
             await self._lay(nodes, [layers])
             await self._reached("laid")
-            await asyncio.to_thread(self._ledger.add_volume, volume_id, layers)
-            await self._hydration.go_on(nodes)
+            await asyncio.to_thread(self._ledger.add_volume, volume_id, layers, limits)
+            self._hydration.begin(layers)
 
     async def delete_volume(self, volume_id: str) -> None:
         """See `Engine.delete_volume`."""
@@ -199,7 +202,7 @@ class QemuEngine:
     async def extend_volume(self, volume_id: str, size_bytes: int) -> None:
         """See `Engine.extend_volume`."""
         async with self._alone_with([volume_id]) as nodes:
-            top = await self._top(nodes, volume_id)
+            top = (await self._usable(nodes, volume_id)).top
             await self._require_detached([volume_id])
             # The size is written down first: a cut must never give the volume a shorter top than it has.
             if top.size_bytes < size_bytes:
@@ -227,16 +230,13 @@ class QemuEngine:
         """See `Engine.export`."""
         _check_ids([export_id])
         async with self._alone_with([volume_id]) as nodes:
-            served = await asyncio.to_thread(self._ledger.exported_volume, export_id)
-            if served not in {None, volume_id}:
-                raise EngineError(f"export {export_id} serves volume {served} already")
-            top = await self._top(nodes, volume_id)
-            limits = (await asyncio.to_thread(self._ledger.limits_of, [volume_id]))[volume_id]
-            if served is None:
+            kept = await self._usable(nodes, volume_id)
+            is_new = export_id not in kept.exports
+            if is_new:
                 await asyncio.to_thread(self._ledger.add_export, export_id, volume_id)
-            if export_id not in await nodes.exports():
+            if is_new or not await nodes.serves(export_id):
                 try:
-                    await nodes.export(export_id, top.id, volume_id=volume_id, limits=limits)
+                    await nodes.export(export_id, kept.top.id, volume_id=volume_id, limits=kept.limits)
                 except DaemonRefused:
                     await nodes.throttles.remove(volume_id)
                     await asyncio.to_thread(self._ledger.remove_export, export_id)
@@ -251,12 +251,12 @@ class QemuEngine:
             return
         async with self._alone_with([volume_id]) as nodes:
             # What waits for its turn must be answered first; at the volume's own speed that may take a while.
-            await nodes.throttles.tune(volume_id, Limits())
+            await nodes.throttles.tune(volume_id, NO_LIMITS)
             await nodes.unexport(export_id)
             await asyncio.to_thread(self._ledger.remove_export, export_id)
-            if await asyncio.to_thread(self._ledger.exports_of, [volume_id]):
-                limits = await asyncio.to_thread(self._ledger.limits_of, [volume_id])
-                await nodes.throttles.tune(volume_id, limits[volume_id])
+            kept = await self._kept(volume_id)
+            if kept.exports:
+                await nodes.throttles.tune(volume_id, kept.limits)
             else:
                 await nodes.throttles.remove(volume_id)
 
@@ -308,7 +308,7 @@ class QemuEngine:
         async with AsyncExitStack() as stack:
             nodes = await stack.enter_async_context(self._alone_with(sources))
             await self._require_detached(sources)
-            present = {volume_id: await self._known_top(volume_id) for volume_id in sources}
+            present = {volume_id: (await self._kept(volume_id)).top for volume_id in sources}
             bases = {volume_id: await self._base(nodes, stack, source) for volume_id, source in sources.items()}
             _require_own(bases)
             layers = {
@@ -319,7 +319,7 @@ class QemuEngine:
             await self._reached("laid")
             await asyncio.to_thread(self._ledger.switch_tops, layers)
             await self._reached("switched")
-            await self._hydration.go_on(nodes)
+            self._hydration.begin(chain.from_iterable(layers.values()))
         self._housekeeping.wake()
 
     async def hydrate(self, volume_id: str, *, on_progress: Callable[[int, int], None]) -> None:
@@ -460,21 +460,21 @@ class QemuEngine:
         """Make layers and open them over their parents; each stack from its lowest layer up."""
         new = [layer for layers in stacks for layer in layers]
         await asyncio.to_thread(self._files.require_space, len(new))
-        await all_of(nodes.create(layer) for layer in new)
+        await all_of([*map(nodes.create, new), *map(nodes.open_source, new)])
         await asyncio.to_thread(self._files.sync)
         await all_of(_open_in_turn(nodes, layers) for layers in stacks)
 
-    async def _known_top(self, volume_id: str) -> Layer:
-        top = await asyncio.to_thread(self._ledger.top_layer, volume_id)
-        if top is None:
+    async def _kept(self, volume_id: str) -> KeptVolume:
+        kept = await asyncio.to_thread(self._ledger.volume, volume_id)
+        if kept is None:
             raise VolumeUnusable(f"there is no volume {volume_id}")
-        return top
+        return kept
 
-    async def _top(self, nodes: Nodes, volume_id: str) -> Layer:
-        top = await self._known_top(volume_id)
-        if top.id in nodes.broken:
-            raise VolumeUnusable(f"volume {volume_id} can't be opened: {nodes.broken[top.id]}")
-        return top
+    async def _usable(self, nodes: Nodes, volume_id: str) -> KeptVolume:
+        kept = await self._kept(volume_id)
+        if kept.top.id in nodes.broken:
+            raise VolumeUnusable(f"volume {volume_id} can't be opened: {nodes.broken[kept.top.id]}")
+        return kept
 
     async def _require_detached(self, volume_ids: Collection[str]) -> None:
         for export_id, volume_id in (await asyncio.to_thread(self._ledger.exports_of, volume_ids)).items():
@@ -598,7 +598,7 @@ class ServedPoint:
 
 async def _open_in_turn(nodes: Nodes, layers: Iterable[Layer]) -> None:
     for layer in layers:
-        await nodes.open(layer)
+        await nodes.open_over(layer)
 
 
 def _content(opened: ServedPoint) -> Sequence[Extent]:

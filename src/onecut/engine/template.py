@@ -1,9 +1,9 @@
 """
-New layers by copying: an empty overlay differs from another of its size in one name only, that of the layer below.
+New layers by copying: an empty layer differs from another of its size in one name at most, that of the layer below.
 
 The daemon takes some 12 ms to make a qcow2 file, which is most of what a cut prepares; a copy takes two. It makes the
-first overlay of each size itself, so the format stays QEMU's business: here only the name is replaced, at the place
-that the header gives. Source: QEMU, docs/interop/qcow2.txt.
+first layer of each size itself, one that stands on another and one that does not. So the format stays QEMU's
+business: here only the name is replaced, at the place that the header gives. Source: QEMU, docs/interop/qcow2.txt.
 """
 
 import os
@@ -22,23 +22,29 @@ _BACKING_NAME = struct.Struct(">8xQI")
 
 @dataclass(frozen=True)
 class Template:
-    """What there is to an empty overlay: the pieces that are not zero, by their offset."""
+    """What there is to an empty layer: the pieces that are not zero, by their offset."""
 
     pieces: dict[int, bytes]
     length_bytes: int
     name_at: int
     name_length: int
+    """0 for a layer that stands on nothing."""
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """Take an overlay that was just made as a template."""
+        """Take a layer that was just made as a template."""
         data = path.read_bytes()
         found = {at: data[at : at + PIECE_BYTES] for at in range(0, len(data), PIECE_BYTES)}
         name_at, name_length = _BACKING_NAME.unpack_from(data)
         return cls({at: piece for at, piece in found.items() if any(piece)}, len(data), name_at, name_length)
 
     def fits(self, backing_name: str) -> bool:
-        """Tell whether the name takes the place of the template's: layers' names are all of one length."""
+        """
+        Tell whether the name takes the place of the template's: layers' names are all of one length.
+
+        Args:
+            backing_name: That of the layer below; empty for a layer that stands on nothing.
+        """
         return len(backing_name.encode()) == self.name_length
 
     def copy(self, path: Path, backing_name: str) -> None:
@@ -48,7 +54,8 @@ class Template:
             os.truncate(descriptor, self.length_bytes)
             for at, piece in self.pieces.items():
                 os.pwrite(descriptor, piece, at)
-            os.pwrite(descriptor, backing_name.encode(), self.name_at)
+            if backing_name:
+                os.pwrite(descriptor, backing_name.encode(), self.name_at)
             os.fsync(descriptor)
         finally:
             os.close(descriptor)

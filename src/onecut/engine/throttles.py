@@ -38,15 +38,19 @@ class Throttles:
     async def put(self, volume_id: str, top: str, limits: Limits) -> str:
         """Put a volume's filter over the node *top*, unless it has one, and return the filter's node."""
         name = filter_name(volume_id)
-        if not await self.tune(volume_id, limits):
+        try:
             await self._monitor.execute("object-add", {"qom-type": _GROUP, "id": name, "limits": _qmp_limits(limits)})
-            try:
-                # Without "unmap" discards would end here.
-                arguments = {"driver": "throttle", "node-name": name, _GROUP: name, "file": top, "discard": "unmap"}
-                await self._monitor.execute("blockdev-add", arguments)
-            except DaemonRefused:
-                await self._monitor.execute("object-del", {"id": name})
+        except DaemonRefused:
+            if not await self.tune(volume_id, limits):
                 raise
+            return name
+        try:
+            # Without "unmap" discards would end here.
+            arguments = {"driver": "throttle", "node-name": name, _GROUP: name, "file": top, "discard": "unmap"}
+            await self._monitor.execute("blockdev-add", arguments)
+        except DaemonRefused:
+            await self._monitor.execute("object-del", {"id": name})
+            raise
         return name
 
     async def tune(self, volume_id: str, limits: Limits) -> bool:

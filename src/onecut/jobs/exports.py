@@ -41,21 +41,24 @@ class Exports:
 
     async def begin(self, attachment_id: str) -> None:
         """Export a volume for an attachment, and write down the URI; raises as `make` does."""
-        uri = await self.make(attachment_id)
+        query = select(Attachment).where(Attachment.id == attachment_id)
+        uri = await self.make(attachment_id, await read(self._database, lambda session: session.scalar(query)))
         await transact(self._database, lambda session: write_uri(session, attachment_id, uri))
 
-    async def make(self, attachment_id: str) -> str:
+    async def make(self, attachment_id: str, attachment: Attachment | None) -> str:
         """
         Export a volume for an attachment, and return the URI, which is still to be written down.
+
+        Args:
+            attachment_id: The attachment's id.
+            attachment: Its row, as it was just now; None when it is gone.
 
         Raises:
             EngineError: The export can't be made, or was given up before a crash.
         """
-        source = select(Attachment.volume_id).where(Attachment.id == attachment_id)
-        volume_id = await read(self._database, lambda session: session.scalar(source))
-        if volume_id is None:
+        if attachment is None:
             raise EngineError(f"attachment {attachment_id} had been given up when the service was started again")
-        return await persist(lambda: self._engine.export(attachment_id, volume_id), self._pauses_s)
+        return await persist(lambda: self._engine.export(attachment_id, attachment.volume_id), self._pauses_s)
 
     async def end(self, attachment_id: str) -> None:
         """

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
@@ -31,6 +31,9 @@ from onecut.jobs.worker import JobType, Order
 
 log = structlog.get_logger()
 
+HEAD_START_S: Final = 0.05
+"""Pause before the job asks anything: whoever made the volume is about to read from it, and comes first."""
+
 PROGRESS_S: Final = 1.0
 """How often progress is written to the database."""
 
@@ -44,21 +47,21 @@ LOOK_S: Final = 2.0
 """How long the engine may take to say that a volume is filled after all."""
 
 
-def begin(session: Session, clock: Clock, volume_id: str, snapshot_id: str) -> None:
+def begin(session: Session, clock: Clock, volume_id: str, snapshot_id: str, *, project_id: str) -> None:
     """Show that a volume is filled from now on, and order the job that follows; one of our own."""
-    volume = session.get_one(Volume, volume_id)
     order = JobOrder(
-        volume.project_id,
+        project_id,
         "hydrateVolume",
         {"volume_id": volume_id, "snapshot_id": snapshot_id},
         entities={"volume_id": volume_id, "snapshot_id": snapshot_id, "progress": "0%"},
     )
-    volume.hydration = {
+    shown = {
         "job_id": queue.add(session, order, clock.now()),
         "snapshot_id": snapshot_id,
         "percent": 0,
         "fault": None,
     }
+    session.execute(update(Volume).where(Volume.id == volume_id).values(hydration=shown))
 
 
 class HydrateVolume:
@@ -69,6 +72,7 @@ class HydrateVolume:
         self._engine, self._database, self._images = engine, database, images
 
     async def _hydrate(self, order: Order) -> None:
+        await asyncio.sleep(HEAD_START_S)
         progress = _Progress()
         filled = asyncio.create_task(self._filled(order, progress))
         superseded = asyncio.create_task(self._tell(order, progress))

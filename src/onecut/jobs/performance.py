@@ -1,8 +1,8 @@
 """
 How the engine is made to follow what volumes are allowed to do.
 
-The rows say what is wanted. Whoever has changed one lets the engine follow, and so does the start of the service: the
-setting may be another one now.
+The rows say what is wanted. A volume is made with its limits, which can't change before that. Whoever has changed one
+lets the engine follow, and so does the start of the service: the setting may be another one now.
 """
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -52,13 +52,14 @@ class Following:
     async def follow_all(self) -> None:
         """Limit all volumes as their rows say."""
         for rows in await read(self._database, self._rows):
-            await self._engine.limit({row.id: self._of(row) for row in rows})
+            await self._engine.limit({row.id: self.of(row) for row in rows})
 
     async def _wanted(self, volume_id: str, size_gib: int | None) -> Limits | None:
         volume = await read(self._database, lambda session: session.get(Volume, volume_id))
-        return None if volume is None else self._of(volume, size_gib)
+        return None if volume is None else self.of(volume, size_gib)
 
-    def _of(self, volume: Volume, size_gib: int | None = None) -> Limits:
+    def of(self, volume: Volume, size_gib: int | None = None) -> Limits:
+        """Say what clients of a volume may do, *size_gib* being its size to be."""
         return self._limits_of(volume.volume_type, size_gib or volume.size_gib, volume.iops, volume.throughput_mib)
 
     def _rows(self, session: Session) -> Sequence[Sequence[Volume]]:

@@ -21,7 +21,7 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot, SnapshotGroup
 from onecut.db.tags import Tag
 from onecut.db.volumes import Volume
-from onecut.engine.port import Cut, Engine, ImageSource
+from onecut.engine.port import Cut, Engine, ImageSource, Source
 from onecut.jobs import hydration, queue
 from onecut.jobs.archiving import Archiving
 from onecut.jobs.images import Images
@@ -340,28 +340,30 @@ class RollBackSnapshot:
         self._images = images
 
     async def _find(self, order: Order) -> None:
-        await self._images.sources(order.request["points"].values())
+        order.notes["sources"] = await self._sources(order)
+
+    async def _sources(self, order: Order) -> Mapping[str, Source]:
+        return await self._images.sources(order.request["points"].values())
 
     async def _roll_back(self, order: Order) -> None:
         points = order.request["points"]
-        found = await self._images.sources(points.values())
+        found = order.notes["sources"] if "sources" in order.notes else await self._sources(order)
         sources = {volume_id: found[snapshot_id] for volume_id, snapshot_id in points.items()}
         await persist(lambda: self._engine.roll_back(sources), self._pauses_s)
         # A point may be of a time at which its volume was being filled itself.
         all_filled = bool(await self._engine.images())
-        filled = [volume_id for volume_id in points if all_filled or isinstance(sources[volume_id], ImageSource)]
-        await transact(self._database, lambda session: self._begin_hydration(session, order, filled))
-
-    def _begin_hydration(self, session: Session, order: Order, filled: Collection[str]) -> None:
-        for volume_id, snapshot_id in order.request["points"].items():
-            if volume_id in filled:
-                hydration.begin(session, self._clock, volume_id, snapshot_id)
-            else:
-                session.get_one(Volume, volume_id).hydration = None
+        order.notes["filled"] = {
+            volume_id for volume_id in points if all_filled or isinstance(sources[volume_id], ImageSource)
+        }
 
     def finish(self, session: Session, order: Order) -> None:
-        """Volumes and snapshots are available again."""
+        """Volumes and snapshots are available again, and what is filled shows that it is."""
         now = self._clock.now()
+        for volume_id, snapshot_id in order.request["points"].items():
+            if volume_id in order.notes["filled"]:
+                hydration.begin(session, self._clock, volume_id, snapshot_id, project_id=order.project_id)
+            else:
+                session.execute(update(Volume).where(Volume.id == volume_id).values(hydration=None))
         move(session, Volume, order.request["points"], to="available", now=now)
         move(session, Snapshot, order.request["points"].values(), to="available", now=now)
 

@@ -36,8 +36,8 @@ class _Made:
 
     uris: Mapping[str, str]
     """Of its exports, by the ids of the attachments."""
-    filled: bool
-    """Whether it is still being filled."""
+    filled_from: str | None
+    """The snapshot that it is still being filled from."""
 
 
 class CreateVolumes:
@@ -68,7 +68,7 @@ class CreateVolumes:
         return {"find": self._find, "create": self._create}
 
     async def _find(self, order: Order) -> None:
-        await self._sources(order)
+        order.notes["sources"] = await self._sources(order)
 
     async def _sources(self, order: Order) -> Mapping[str, Source]:
         query = select(Volume.snapshot_id).where(
@@ -78,29 +78,31 @@ class CreateVolumes:
         return await self._images.sources([each for each in snapshot_ids if each is not None])
 
     async def _create(self, order: Order) -> None:
-        sources = await self._sources(order)
-        if order.request.get("together"):
-            await self._create_together(order, sources)
-        else:
-            await self._create_in_turn(order, sources)
+        sources = order.notes["sources"] if "sources" in order.notes else await self._sources(order)
+        create = self._create_together if order.request.get("together") else self._create_in_turn
+        order.notes["made"] = await create(order, sources)
 
-    async def _create_in_turn(self, order: Order, sources: Mapping[str, Source]) -> None:
+    async def _create_in_turn(self, order: Order, sources: Mapping[str, Source]) -> Mapping[str, _Made]:
+        """Show each volume but the last, which is shown as the job ends."""
         attachment_ids = order.request["attachment_ids"]
+        made: dict[str, _Made] = {}
         for position, volume_id in enumerate(order.request["volume_ids"]):
             volume = await read(self._database, functools.partial(_unmade, volume_id=volume_id))
             if volume is None:
                 continue
+            if made:
+                await transact(self._database, functools.partial(self._show, order=order, made=made))
             try:
-                made = await self._make(volume, sources, attachment_ids[position : position + 1])
+                made = {volume_id: await self._make(volume, sources, attachment_ids[position : position + 1])}
             except EngineError:
                 for given_up in attachment_ids[position:]:
                     await self._exports.end(given_up)
                 raise
-            await self._show(order, {volume_id: made})
+        return made
 
-    async def _create_together(self, order: Order, sources: Mapping[str, Source]) -> None:
+    async def _create_together(self, order: Order, sources: Mapping[str, Source]) -> Mapping[str, _Made]:
         volume_ids, attachment_ids = order.request["volume_ids"], order.request["attachment_ids"]
-        made = {}
+        made: dict[str, _Made] = {}
         try:
             for position, volume_id in enumerate(volume_ids):
                 volume = await read(self._database, functools.partial(_unmade, volume_id=volume_id))
@@ -113,39 +115,37 @@ class CreateVolumes:
             for volume_id in volume_ids:
                 await persist(functools.partial(self._engine.delete_volume, volume_id), self._pauses_s)
             raise
-        await self._show(order, made)
+        return made
 
     async def _make(self, volume: Volume, sources: Mapping[str, Source], attachment_ids: Sequence[str]) -> _Made:
         """Make and export a volume."""
         size_bytes = volume.size_gib * GiB
         source = None if volume.snapshot_id is None else sources[volume.snapshot_id]
         create = functools.partial(self._engine.create_volume, volume.id, size_bytes)
-        await persist(lambda: create(source=source), self._pauses_s)
-        await self._following.follow(volume.id)
-        uris = {attachment_id: await self._exports.make(attachment_id) for attachment_id in attachment_ids}
+        limits = self._following.of(volume)
+        await persist(lambda: create(source=source, limits=limits), self._pauses_s)
+        attachments = {attachment.id: attachment for attachment in volume.attachments}
+        uris = {each: await self._exports.make(each, attachments.get(each)) for each in attachment_ids}
         # A point may be of a volume that is being filled itself.
         filled = isinstance(source, ImageSource) or (source is not None and bool(await self._engine.images()))
-        return _Made(uris, filled)
+        return _Made(uris, volume.snapshot_id if filled else None)
 
-    async def _show(self, order: Order, made: Mapping[str, _Made]) -> None:
+    def _show(self, session: Session, order: Order, made: Mapping[str, _Made]) -> None:
         """Let volumes be used."""
-
-        def show(session: Session) -> None:
-            now = self._clock.now()
-            for volume_id, of_volume in made.items():
-                for attachment_id, uri in of_volume.uris.items():
-                    write_uri(session, attachment_id, uri)
-                volume = session.get_one(Volume, volume_id)
-                to = "in-use" if volume.attachments else "available"
-                move(session, Volume, [volume_id], to=to, now=now, only_from={"creating"})
-                queue.finish_member(session, order.job_id, order.request["volume_ids"].index(volume_id), now)
-                if of_volume.filled and volume.snapshot_id is not None:
-                    hydration.begin(session, self._clock, volume_id, volume.snapshot_id)
-
-        await transact(self._database, show)
+        now = self._clock.now()
+        for volume_id, of_volume in made.items():
+            for attachment_id, uri in of_volume.uris.items():
+                write_uri(session, attachment_id, uri)
+            to = "in-use" if of_volume.uris else "available"
+            move(session, Volume, [volume_id], to=to, now=now, only_from={"creating"})
+            queue.finish_member(session, order.job_id, order.request["volume_ids"].index(volume_id), now)
+            if of_volume.filled_from is not None:
+                source, project_id = of_volume.filled_from, order.project_id
+                hydration.begin(session, self._clock, volume_id, source, project_id=project_id)
 
     def finish(self, session: Session, order: Order) -> None:
-        """Nothing is left to do: each volume was shown when it was made."""
+        """Let those volumes be used that are not yet."""
+        self._show(session, order, order.notes["made"])
 
     def fail(self, session: Session, order: Order, reason: str) -> None:  # noqa: ARG002 - JobType's signature
         """Give up the volumes that were not made. A place whose export may exist stays theirs, and goes with them."""

@@ -10,17 +10,17 @@ the transaction that marks it.
 import asyncio
 import functools
 from collections.abc import Awaitable, Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.orm import Session
 
 from onecut.clock import Clock
-from onecut.db.jobs import Job
 from onecut.db.session import Database
 from onecut.errors import OnecutError
 from onecut.jobs import queue
+from onecut.jobs.queue import OpenJob
 from onecut.jobs.transaction import Result, read, transact
 
 log = structlog.get_logger()
@@ -36,6 +36,8 @@ class Order:
     job_id: str
     project_id: str
     request: Mapping[str, Any]
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What one step leaves for the next, or for `finish`. A crash loses it: who misses it finds out once more."""
 
 
 class JobType(Protocol):
@@ -87,6 +89,8 @@ class Worker:
         self._limit, self._patient_steps, self._on_step = limit, frozenset(patient_steps), on_step
         self._patient: set[str] = set()
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._more_may_wait = True
+        """Whether there may be jobs that found no place; each job that is added rings by itself."""
         self._bell = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         queue.ring_when_added(database, self.ring)
@@ -111,9 +115,12 @@ class Worker:
         # A job that ends while the question is under way may still be in the answer: it was running before it.
         known = frozenset(self._running)
         places = self._limit - (len(known) - len(self._patient))
+        self._more_may_wait = True
         if places <= 0:
             return
-        for job in await read(self._database, functools.partial(queue.open_jobs, but=known, most=places)):
+        found = await read(self._database, functools.partial(queue.open_jobs, but=known, most=places))
+        self._more_may_wait = len(found) == places
+        for job in found:
             task = asyncio.create_task(self._carry_out(job), name=f"job {job.id}")
             self._running[job.id] = task
             task.add_done_callback(functools.partial(self._ended, job.id))
@@ -126,7 +133,7 @@ class Worker:
             return
         del self._running[job_id]
         self._patient.discard(job_id)
-        self._bell.set()
+        self._place_is_free()
 
     async def _stop(self) -> None:
         running = list(self._running.values())
@@ -138,7 +145,7 @@ class Worker:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _carry_out(self, job: Job) -> None:
+    async def _carry_out(self, job: OpenJob) -> None:
         job_type = self._job_types[job.job_type]
         order = Order(job.id, job.project_id, job.request)
         with structlog.contextvars.bound_contextvars(job_id=job.id, job_type=job.job_type):
@@ -155,7 +162,7 @@ class Worker:
             else:
                 log.info("job_done")
 
-    async def _take_steps(self, job: Job, job_type: JobType, order: Order) -> None:
+    async def _take_steps(self, job: OpenJob, job_type: JobType, order: Order) -> None:
         names = list(job_type.steps)
         begun = job.step if job.step in names else names[0]
         for name in names[names.index(begun) :]:
@@ -168,9 +175,13 @@ class Worker:
     def _count(self, job_id: str, step: str) -> None:
         if step in self._patient_steps:
             self._patient.add(job_id)
-            self._bell.set()
+            self._place_is_free()
         else:
             self._patient.discard(job_id)
+
+    def _place_is_free(self) -> None:
+        if self._more_may_wait:
+            self._bell.set()
 
     def _mark_done(self, session: Session, job_type: JobType, order: Order) -> None:
         job_type.finish(session, order)

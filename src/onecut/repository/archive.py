@@ -7,7 +7,6 @@ the collector takes them. Objects are written under names of their own run, whic
 deleted can be picked up here: a run refers to what it wrote itself, and to what its leased base refers to.
 """
 
-import random
 import threading
 import time
 from bisect import bisect_left
@@ -18,6 +17,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import SimpleQueue
+from random import SystemRandom
 from typing import Any, Final, Protocol, Self
 
 from onecut.repository.chunk import HEADER, header_digest, seal
@@ -360,10 +360,10 @@ class _Run:
         if self._base is None or not self._chunk_count:
             return ()
         half = self._options.sampled_chunks // 2
-        chosen = {random.randrange(self._chunk_count) for _ in range(half)}  # noqa: S311 - a sample, not a secret
+        chosen = {SystemRandom().randrange(self._chunk_count) for _ in range(half)}
         if self._base.blocks is not None:
             for _ in range(half):
-                rank = random.randrange(self._base.blocks.entries)  # noqa: S311 - a sample, not a secret
+                rank = SystemRandom().randrange(self._base.blocks.entries)
                 chosen.add(nth(self._pages, self._base_tree, rank)[0])
         return sorted(number for number in chosen if number < self._chunk_count)
 

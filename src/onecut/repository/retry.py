@@ -1,9 +1,9 @@
 """Do it again, with growing pauses, while the store says that later would do."""
 
-import random
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import SystemRandom
 from typing import TypeVar
 
 from onecut.repository.errors import TryLater
@@ -24,7 +24,7 @@ class Backoff:
         """Yield how long to wait before each further attempt, in seconds."""
         waited, pause = 0.0, self.first_s
         while waited < self.total_s:
-            jittered = pause * random.uniform(0.5, 1.0)  # noqa: S311 - spreads load, hides nothing
+            jittered = pause * SystemRandom().uniform(0.5, 1.0)
             yield jittered
             waited += jittered
             pause = min(pause * 2, self.longest_s)

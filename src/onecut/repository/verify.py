@@ -5,11 +5,11 @@ What several snapshots share is read once, and its damage is held against each o
 something, all are walked through once more: others may have that chunk too, and have passed it over.
 """
 
-import random
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
+from random import SystemRandom
 
 from onecut.repository.errors import Damaged, NoSuchObject, NoSuchSnapshot
 from onecut.repository.manifest import Chain, GroupManifest, SnapshotManifest, read_group
@@ -172,7 +172,7 @@ class _Check:
             for path, entry in entries.items()
             if path not in self.bad
             and not self._sound.has("chunks", *entry.place)
-            and (self._sample >= 1 or random.random() < self._sample)  # noqa: S311 - a sample, not a secret
+            and (self._sample >= 1 or SystemRandom().random() < self._sample)
         ]
         for entry, damage in zip(wanted, self._pool.map(partial(_damage, reader), wanted), strict=True):
             self.chunks += 1

@@ -14,7 +14,7 @@ from datetime import datetime, timedelta
 from typing import Final, Literal, TypeVarTuple
 from uuid import uuid4
 
-from sqlalchemy import Select, bindparam, delete, exists, func, select
+from sqlalchemy import Select, and_, bindparam, delete, exists, func, select
 from sqlalchemy.orm import Session
 
 from onecut.db.identity import AccessKey, Domain, Project, RoleGrant, Token, User
@@ -221,38 +221,38 @@ def caller_by_token(asker: Asker, token: str, now: datetime) -> Caller:
     return Caller(user_id, domain_id, project_id, usable, "token")
 
 
-def find_signer(session: Session, service_key: ServiceKey, access_key: str) -> Signer:
+# One row for each role that the user has in each enabled project of the own domain; one without if there is none.
+_SIGNER: Final = (
+    select(User.id, User.domain_id, AccessKey.secret_encrypted, Project.id, RoleGrant.role)
+    .select_from(AccessKey)
+    .join(User, User.id == AccessKey.user_id)
+    .join(Domain, Domain.id == User.domain_id)
+    .outerjoin(Project, and_(Project.domain_id == User.domain_id, Project.enabled))
+    .outerjoin(RoleGrant, roles.opens(Project.id))
+    .where(AccessKey.access == bindparam("access_key"), AccessKey.active, User.enabled, Domain.enabled)
+)
+
+
+def find_signer(asker: Asker, service_key: ServiceKey, access_key: str) -> Signer:
     """
     Find the owner of *access_key*, whose signature is then to be verified.
 
     Raises:
         Unauthenticated: The key is unknown or inactive, or its user or domain was disabled.
     """
-    row = session.execute(
-        select(AccessKey, User)
-        .join(User, User.id == AccessKey.user_id)
-        .join(Domain, Domain.id == User.domain_id)
-        .where(AccessKey.access == access_key, AccessKey.active, User.enabled, Domain.enabled),
-    ).one_or_none()
-    if row is None:
+    rows = asker.execute(_SIGNER, {"access_key": access_key}).all()
+    if not rows:
         raise signing.unknown_key()
-    key, user = row
-    secret_key = service_key.decrypt(key.secret_encrypted, owner=key.access)
-    return Signer(user.id, user.domain_id, _usable_roles(session, user), secret_key)
-
-
-def _usable_roles(session: Session, user: User) -> dict[str, Role]:
-    """Return the role of a user in each enabled project of the own domain."""
-    query = (
-        select(Project.id, RoleGrant.role)
-        .join(User, User.domain_id == Project.domain_id)
-        .join(RoleGrant, roles.opens(Project.id))
-        .where(User.id == user.id, Project.enabled)
-    )
-    held: defaultdict[str, list[str]] = defaultdict(list)
-    for project_id, role in session.execute(query):
+    user_id, domain_id, secret, _, _ = rows[0]
+    held: defaultdict[str | None, list[str | None]] = defaultdict(list)
+    for *_, project_id, role in rows:
         held[project_id].append(role)
-    return {project_id: best for project_id, found in held.items() if (best := roles.strongest(found)) is not None}
+    usable = {
+        project_id: best
+        for project_id, found in held.items()
+        if project_id is not None and (best := roles.strongest(found)) is not None
+    }
+    return Signer(user_id, domain_id, usable, service_key.decrypt(secret, owner=access_key))
 
 
 # Tokens
