@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -31,10 +32,20 @@ SECTIONS = {
 @click.option("--output", type=click.Path(path_type=Path, dir_okay=False), default=Path("bench/results.json"))
 def main(sections: tuple[str, ...], output: Path) -> None:
     """Run the SECTIONS named, or all of them."""
-    results = [result for name in sections or SECTIONS for result in SECTIONS[name]()]
+    results = list(_measured(sections or tuple(SECTIONS)))
     _print(results)
     facts = {"at": datetime.now(UTC).isoformat(), "kernel": platform.release(), "python": platform.python_version()}
     output.write_text(json.dumps(facts | {"results": [result.to_json() for result in results]}, indent=2) + "\n")
+
+
+def _measured(names: Sequence[str]) -> Iterator[Result]:
+    """Measure section by section, and tell each figure as it comes: all of them take half an hour."""
+    console = Console(stderr=True)
+    for number, name in enumerate(names, 1):
+        with console.status(f"measuring {name} ({number} of {len(names)})"):
+            for result in SECTIONS[name]():
+                console.print(f"{result.what}: {result.figure:.3g} ({result.bar})", highlight=False)
+                yield result
 
 
 def _print(results: list[Result]) -> None:

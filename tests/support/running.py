@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 
+from onecut.cli.client import WAIT_FOR_JOB
 from onecut.clock import Clock
 from onecut.config import Settings
 from onecut.db.identity import Domain, Project, User
@@ -59,7 +60,7 @@ class Tenant:
         found: dict[str, Any] = {}
 
         def ended() -> bool:
-            found.update(self.call("GET", f"/v1/{{p}}/jobs/{job_id}", 200))
+            found.update(self.call("GET", f"/v1/{{p}}/jobs/{job_id}", 200, headers=WAIT_FOR_JOB))
             return found["status"] in {"SUCCESS", "FAIL"}
 
         wait_until(ended, f"the end of job {job_id}")

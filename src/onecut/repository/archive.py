@@ -7,13 +7,14 @@ the collector takes them. Objects are written under names of their own run, whic
 deleted can be picked up here: a run refers to what it wrote itself, and to what its leased base refers to.
 """
 
+import os
 import threading
 import time
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from queue import SimpleQueue
@@ -41,10 +42,21 @@ from onecut.repository.shares import Shares
 from onecut.repository.store import Batch, ObjectStore, PutMode
 from onecut.repository.throttle import Throttle
 from onecut.repository.tree import Change, Tree, entries, lookup, nth, update
-from onecut.units import MiB
+from onecut.units import KiB
 
-READ_BYTES: Final = 1 * MiB
-"""Read from the disk in one go: long enough to be sequential, short enough that few are in memory."""
+READ_BYTES: Final = 512 * KiB
+"""
+Read from the disk in one go: long enough to be sequential, short enough that a client's write does not wait long
+behind it. Whoever serves the disk answers one after the other.
+"""
+
+NICENESS: Final = 10
+"""
+Added to that of the threads that hash and compress: those that serve disks are woken in front of them.
+
+Measured with all cores busy, and a repository in memory: the slowest hundredth of a client's writes took 19 to 25 ms
+without it, and 5 to 12 with it and shorter reads.
+"""
 
 BATCH_OBJECTS: Final = 512
 """After so many chunks the store is asked to make them durable, while the next are already on their way."""
@@ -246,7 +258,7 @@ class _Run:
         self._read_chunks = max(1, READ_BYTES // self._chunk_bytes)
         # New ones would be zeroed first, and while that lasts no other thread runs Python.
         self._buffers: deque[memoryview] = deque()
-        self._pool = ThreadPoolExecutor(options.workers, "archive")
+        self._pool = ThreadPoolExecutor(options.workers, "archive", initializer=_step_back)
         self._trusted = False
 
     def __enter__(self) -> Self:
@@ -611,6 +623,12 @@ class _Batches:
                 self._commits[-COMMITS_BEHIND].result()
             self._commits.append(self._committer.submit(self._open.commit))
             self._open = None
+
+
+def _step_back() -> None:
+    # Linux has a niceness for each thread (setpriority(2)). One that can't be had is no reason to archive nothing.
+    with suppress(OSError):
+        os.setpriority(os.PRIO_PROCESS, 0, os.getpriority(os.PRIO_PROCESS, 0) + NICENESS)
 
 
 class _Pages:
