@@ -122,7 +122,7 @@ class Authentication:
         signing.check_date(authorization, scope["headers"], state.clock.now())
 
         def find() -> identity.Signer:
-            with state.database.asking() as asker:
+            with state.database.asking_once() as asker:
                 return identity.find_signer(asker, state.secrets, authorization.access_key)
 
         signer = await _look_up(find)
@@ -224,7 +224,7 @@ async def _caller_by_token(state: State, headers: Headers) -> Caller:
     token, now = _single(headers, "x-auth-token"), state.clock.now()
 
     def find() -> Caller:
-        with state.database.asking() as asker:
+        with state.database.asking_once() as asker:
             return identity.caller_by_token(asker, token, now)
 
     return await _look_up(find)

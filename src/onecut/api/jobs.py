@@ -91,7 +91,7 @@ def _wait_s(prefer: str) -> float:
 
 def look(database: Database, project_id: str, job_id: str) -> JobView:
     """Tell how far a job of a project is now; raises `BadRequest` if there is none (Common.0011)."""
-    with database.asking() as asker:
+    with database.asking_once() as asker:
         job, sub_jobs = jobs.find(asker, project_id, job_id)
     entities = job.entities
     if sub_jobs:

@@ -49,12 +49,12 @@ class DatabaseLedger:
 
     def sources(self) -> Sequence[Layer]:
         """Read the layers that have a source."""
-        with self._database.asking() as asker:
+        with self._database.asking_once() as asker:
             return [_layer(row) for row in asker.execute(_SOURCES)]
 
     def volume(self, volume_id: str) -> KeptVolume | None:
         """Read what is written of a volume; None when there is no such volume."""
-        with self._database.asking() as asker:
+        with self._database.asking_once() as asker:
             rows = asker.execute(_VOLUME, {"volume_id": volume_id}).all()
         if not rows:
             return None
@@ -145,7 +145,7 @@ class DatabaseLedger:
 
     def plans_touching(self, volume_ids: Sequence[str]) -> Sequence[str]:
         """Read the ids of planned cuts that have any of these volumes as a member."""
-        with self._database.asking() as asker:
+        with self._database.asking_once() as asker:
             return asker.execute(_PLANS_TOUCHING, {"volume_ids": list(volume_ids)}).scalars().all()
 
     def plan_cut(

@@ -55,6 +55,16 @@ class Database:
             yield connection
 
     @contextmanager
+    def asking_once(self) -> Iterator[Connection]:
+        """
+        Let one question be asked, for rows: it sees one state of the database by itself, so no transaction is begun.
+
+        On SQLite a beginning and an end are calls of their own, for each of which a thread waits for its turn.
+        """
+        with self.engine.connect() as connection:
+            yield connection.execution_options(onecut_alone=True)
+
+    @contextmanager
     def writing(self, *, job: bool = False) -> Iterator[Session]:
         """
         Open a transaction that is committed at the end of the block, or leaves no trace when it raises.
@@ -89,5 +99,6 @@ def _prepare_sqlite(connection: Any, _entry: ConnectionPoolEntry) -> None:  # no
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get("onecut_writes", False)
-    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+    options = connection.get_execution_options()
+    if not options.get("onecut_alone", False):
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if options.get("onecut_writes", False) else "BEGIN")
