@@ -1,8 +1,6 @@
 """``X-Client-Token``: the same request is one creation, for 8 hours, whoever asks how often and when."""
 
-import asyncio
 import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 import httpx
 import huaweicloudsdkevs.v2 as evs
 import pytest
+from held_up import HeldUpEngine
 from huaweicloudsdkcore.exceptions.exceptions import ClientRequestException
 from orders import create_at_once
 from running import Site, running_site
@@ -20,8 +19,6 @@ from sqlalchemy import func, select
 from onecut.clock import JumpingClock
 from onecut.db.client_tokens import ClientToken
 from onecut.db.identity import Project
-from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import NO_LIMITS, Limits, Source
 from onecut.service import idempotency
 from onecut.service.identity import new_id
 
@@ -70,21 +67,6 @@ def timed(tmp_path: Path, clock: JumpingClock) -> Iterator[Site]:
         yield site
 
 
-class SlowEngine(MemoryEngine):
-    """Makes no volume until it may."""
-
-    def __init__(self, clock: Any) -> None:
-        super().__init__(clock)
-        self.may = threading.Event()
-
-    async def create_volume(
-        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
-    ) -> None:
-        """See `Engine.create_volume`."""
-        await asyncio.to_thread(self.may.wait)
-        await super().create_volume(volume_id, size_bytes, source=source, limits=limits)
-
-
 class TestRepeating:
     @pytest.mark.parametrize(("version", "status"), [("v2.1", 202), ("v2", 200), ("v3", 200)])
     def test_the_same_request_is_one_creation(self, site: Site, version: str, status: int) -> None:
@@ -110,10 +92,10 @@ class TestRepeating:
 
     def test_the_reply_is_the_same_while_the_first_request_is_carried_out(self, tmp_path: Path) -> None:
         """Nobody waits for the job, and no second one is begun."""
-        engines: list[SlowEngine] = []
+        engines: list[HeldUpEngine] = []
 
-        def make_engine(_settings: Any, _database: Any, clock: Any) -> SlowEngine:
-            engines.append(SlowEngine(clock))
+        def make_engine(_settings: Any, _database: Any, clock: Any) -> HeldUpEngine:
+            engines.append(HeldUpEngine(clock))
             return engines[0]
 
         with running_site(tmp_path, make_engine=make_engine) as site:

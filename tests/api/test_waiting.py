@@ -1,7 +1,5 @@
 """``Prefer: wait=SECONDS``: who waits for a job is answered when it has ended, and asks once."""
 
-import asyncio
-import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,30 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from held_up import HeldUpEngine
 from running import DEADLINE_S, Site, running_site
 
 from onecut.api import jobs
 from onecut.db.session import Database
-from onecut.engine.memory import MemoryEngine
-from onecut.engine.port import NO_LIMITS, Limits, Source
 from onecut.jobs import queue
 
 VOLUME = {"availability_zone": "az1", "volume_type": "SSD", "size": 10}
-
-
-class HeldUpEngine(MemoryEngine):
-    """Makes no volume until it may."""
-
-    def __init__(self, clock: Any) -> None:
-        super().__init__(clock)
-        self.may = threading.Event()
-
-    async def create_volume(
-        self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
-    ) -> None:
-        """See `Engine.create_volume`."""
-        await asyncio.to_thread(self.may.wait)
-        await super().create_volume(volume_id, size_bytes, source=source, limits=limits)
 
 
 @pytest.fixture
