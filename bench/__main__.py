@@ -39,7 +39,7 @@ def main(sections: tuple[str, ...], output: Path) -> None:
 
 
 def _measured(names: Sequence[str]) -> Iterator[Result]:
-    """Measure section by section, and tell each figure as it comes: all of them take half an hour."""
+    """Measure section by section, and tell each figure as it comes: all of them take some twenty minutes."""
     console = Console(stderr=True)
     for number, name in enumerate(names, 1):
         with console.status(f"measuring {name} ({number} of {len(names)})"):
