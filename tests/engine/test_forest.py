@@ -61,7 +61,7 @@ def test_what_a_top_or_a_point_stands_on_is_needed() -> None:
 def test_nothing_above_a_source_is_merged() -> None:
     """A merge stops I/O for a moment, and a read through these layers may be waiting for the source."""
     layers = forest(None, 0, 1, 2)
-    assert [layer.id for layer in mergeable(holdings(layers, tops="3"))] == ["1", "2"]
+    assert [layer.id for layer, _ in mergeable(holdings(layers, tops="3"))] == ["1", "2"]
 
     layers["0"] = Layer("0", None, SIZE, ImageSource("nbd://localhost", SIZE))
 
@@ -76,20 +76,20 @@ def test_a_layer_that_an_act_builds_on_is_needed() -> None:
 @pytest.mark.parametrize(
     ("parents", "tops", "points", "expected"),
     [
-        pytest.param((None, 0, 1), "2", "1", ["1"], id="frozen over pointless"),
+        pytest.param((None, 0, 1), "2", "1", [("1", "0")], id="frozen over pointless"),
         pytest.param((None, 0, 1), "2", "01", [], id="the lower has a point"),
         pytest.param((None, 0), "1", "", [], id="the upper is a top"),
         pytest.param((None, 0, 0, 1), "23", "1", [], id="another layer stands on the lower"),
-        pytest.param((None, 0, 1, 1), "23", "", ["1"], id="several stand on the upper"),
+        pytest.param((None, 0, 1, 1), "23", "", [("1", "0")], id="several stand on the upper"),
     ],
 )
 def test_only_a_frozen_layer_over_a_pointless_one_is_merged(
-    parents: tuple[int | None, ...], tops: str, points: str, expected: list[str]
+    parents: tuple[int | None, ...], tops: str, points: str, expected: list[tuple[str, str]]
 ) -> None:
     """Merging changes no volume and no point that anybody can name."""
     found = mergeable(holdings(forest(*parents), tops=tops, points=points))
 
-    assert [layer.id for layer in found] == expected
+    assert [(layer.id, lower.id) for layer, lower in found] == expected
 
 
 def test_a_planned_overlay_is_as_large_as_its_layer() -> None:

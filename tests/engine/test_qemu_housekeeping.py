@@ -11,6 +11,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 import pytest
 import structlog
 from engine_sites import SIZE, QemuSite, new_id, until
+from images import image, some_content
 
 import onecut.engine.files
 from onecut.engine.port import PointSource
@@ -242,6 +243,27 @@ async def test_a_crash_during_a_merge_changes_no_byte(qemu: QemuSite, daemon_die
     await until(lambda: is_merged(qemu, 2))
     await qemu.tidy()
     await check_content(qemu, volume_id, upper)
+
+
+@pytest.mark.parametrize("begins_as", ["zeros", "image"])
+async def test_what_was_merged_is_on_the_disk(qemu: QemuSite, begins_as: str) -> None:
+    """The layer that was merged is deleted, so a daemon that dies then must not take what it held along."""
+    volume_id, released = new_id(), list[str]()
+    if begins_as == "image":
+        with image(some_content(SIZE)) as served:
+            await qemu.engine.create_volume(volume_id, SIZE, source=served.source)
+            await qemu.engine.hydrate(volume_id, on_progress=lambda _done, _total: None)
+    else:
+        await qemu.engine.create_volume(volume_id, SIZE)
+        released.append(await cut(qemu, volume_id))
+    await qemu.write(volume_id, 0, block("b") * 1024)
+    await cut(qemu, volume_id)
+
+    await qemu.engine.release(released)
+    await until(lambda: has_layers(qemu, 2))
+    await qemu.lose_daemon()
+
+    assert await qemu.read(volume_id, 0, 4 * MiB) == block("b") * 1024
 
 
 async def test_a_merge_that_ended_without_a_service_is_written_down(qemu: QemuSite) -> None:

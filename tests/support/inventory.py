@@ -99,7 +99,7 @@ class Inventory:
             *(f"lease {info.path} is left" for info in self._store.list("leases")),
             *(f"deletion {info.path} is half done" for info in self._store.list("deletions")),
             *(f"layer {layer.id} is needless" for layer in needless(holdings)),
-            *(f"layer {layer.id} could be merged" for layer in mergeable(holdings)),
+            *(f"layer {layer.id} could be merged" for layer, _ in mergeable(holdings)),
             *(f"cut {plan.id} is half done" for plan in holdings.plans),
         ]
 

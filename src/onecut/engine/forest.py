@@ -35,9 +35,9 @@ def needless(holdings: Holdings, held: Collection[str] = ()) -> Sequence[Layer]:
     return unneeded
 
 
-def mergeable(holdings: Holdings) -> Iterator[Layer]:
+def mergeable(holdings: Holdings) -> Iterator[tuple[Layer, Layer]]:
     """
-    Find the layers that can be merged into the one below.
+    Find the layers that can be merged into the one below, each with that one.
 
     The lower one must have no point and no second child, or its data would still be wanted by itself. The upper
     one must be frozen: merging a top under writes has no end of its own, and the next cut freezes it anyway. So a
@@ -52,7 +52,7 @@ def mergeable(holdings: Holdings) -> Iterator[Layer]:
         if lower is None or lower in pointed or children[lower] != 1 or source_below(holdings.layers, lower):
             continue
         if layer.id not in tops and layer.id not in gone:
-            yield layer
+            yield layer, holdings.layers[lower]
 
 
 def source_below(layers: Mapping[str, Layer], layer_id: str) -> Layer | None:

@@ -18,6 +18,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
+from itertools import starmap
 from typing import Final
 
 import structlog
@@ -45,14 +46,14 @@ log = structlog.get_logger(__name__)
 class Merge:
     """A merge that goes on."""
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    def __init__(self, layer: Layer, lower: Layer) -> None:
+        self.layer, self.lower = layer, lower
         self.unwanted = False
         self.over = asyncio.Event()
 
     def touches(self, layer_id: str) -> bool:
         """Tell whether it reads or writes a layer."""
-        return layer_id in {self.layer.id, self.layer.parent_id}
+        return layer_id in {self.layer.id, self.lower.id}
 
     async def give_up(self, nodes: Nodes) -> None:
         """Cancel it, wherever it is, and wait until it is over."""
@@ -195,24 +196,23 @@ class Housekeeping:
     async def _merge_next(self, nodes: Nodes) -> bool:
         async with self._deciding:
             holdings = await asyncio.to_thread(self._ledger.holdings)
-            layer = next((found for found in mergeable(holdings) if self._may_merge(nodes, found)), None)
-            if layer is None:
-                return False
-            merge = self._merge = Merge(layer)
+            pairs = (pair for pair in mergeable(holdings) if self._may_merge(nodes, *pair))
+            merge = self._merge = next(starmap(Merge, pairs), None)
+        if merge is None:
+            return False
         try:
             await self._carry_out(nodes, merge)
         except (DaemonRefused, EngineFull) as problem:
-            self._failed.add(layer.id)
-            log.warning("merge_failed", layer_id=layer.id, problem=str(problem))
+            self._failed.add(merge.layer.id)
+            log.warning("merge_failed", layer_id=merge.layer.id, problem=str(problem))
         finally:
             self._merge = None
             merge.over.set()
         return True
 
-    def _may_merge(self, nodes: Nodes, layer: Layer) -> bool:
-        touched = (layer.id, layer.parent_id or "")
+    def _may_merge(self, nodes: Nodes, layer: Layer, lower: Layer) -> bool:
         return layer.id not in self._failed and not any(
-            self._held[layer_id] > 0 or layer_id in nodes.broken for layer_id in touched
+            self._held[touched.id] > 0 or touched.id in nodes.broken for touched in (layer, lower)
         )
 
     async def _carry_out(self, nodes: Nodes, merge: Merge) -> None:
@@ -223,7 +223,7 @@ class Housekeeping:
             await nodes.create(root)
             await nodes.open(root)
             if not merge.unwanted:
-                problem = await nodes.merge(layer, root, bytes_per_s=self._merge_bytes_per_s)
+                problem = await nodes.merge(layer, merge.lower, root, bytes_per_s=self._merge_bytes_per_s)
                 await self._write_down(merge, problem)
                 await nodes.forget_merge(layer.id)
             await nodes.close(root_id)
@@ -233,7 +233,7 @@ class Housekeeping:
         layer = merge.layer
         if problem is None:
             await asyncio.to_thread(self._ledger.absorb, layer.id)
-            log.info("layer_merged", layer_id=layer.id, into=layer.parent_id)
+            log.info("layer_merged", layer_id=layer.id, into=merge.lower.id)
         elif not merge.unwanted:
             self._failed.add(layer.id)
             log.warning("merge_failed", layer_id=layer.id, problem=problem)

@@ -182,8 +182,21 @@ class Nodes:
         return True
 
     async def cut_off(self, layer: Layer) -> None:
-        """Let a layer stand on nothing any more; what it lacks of its source must be zeros."""
-        options = {"node-name": _node(layer.id), "file": f"{_FILE}{layer.id}", **_layer_options(None, frozen=False)}
+        """Let a layer stand on nothing any more, and seal it; what it lacks of its source must be zeros."""
+        await self._reopen(layer, _layer_options(None, frozen=True))
+
+    async def seal(self, layer: Layer) -> None:
+        """
+        Open a layer that no client writes to read-only, which first brings all that is known of it to its file.
+
+        A cut does the same to what it freezes (QEMU 7.2, blockdev.c `external_snapshot_commit`; block.c
+        `bdrv_reopen_prepare` flushes). So what is frozen and not just merged into is complete in its file.
+        """
+        backing = None if layer.parent_id is None else _node(layer.parent_id)
+        await self._reopen(layer, _layer_options(backing, frozen=True))
+
+    async def _reopen(self, layer: Layer, options: Options) -> None:
+        options = {"node-name": _node(layer.id), "file": f"{_FILE}{layer.id}", **options}
         await self.monitor.execute("blockdev-reopen", {"options": [options]})
 
     async def close_source(self, layer_id: str) -> None:
@@ -206,25 +219,33 @@ class Nodes:
         ]
         await self.monitor.execute("transaction", {"actions": actions})
 
-    async def merge(self, layer: Layer, root: Layer, *, bytes_per_s: int) -> str | None:
+    async def merge(self, layer: Layer, lower: Layer, root: Layer, *, bytes_per_s: int) -> str | None:
         """
-        Copy a layer's data into its parent and put the parent in its place; say what went wrong, if anything.
+        Copy a layer's data into *lower*, its parent, and put that in its place; say what went wrong, if anything.
+
+        In the end the parent is sealed: the layer's file goes next, and a daemon that dies takes its memory along.
+        The job does so itself only if it has found the parent read-only, and does not say when it fails (QEMU 7.2,
+        block/commit.c `commit_clean`).
 
         The outcome is kept until `forget_merge`. *root* is an open layer over *layer* that nobody uses: the job
         blocks snapshots and resizes of the root it is given, and of that one nobody wants any (QEMU,
         block/commit.c `commit_start`, "main node").
         """
-        if layer.parent_id is None:
-            raise ValueError(f"layer {layer.id} stands on nothing")
         arguments = {
             "device": _node(root.id),
             "top-node": _node(layer.id),
-            "base-node": _node(layer.parent_id),
-            "backing-file": self.files.path(layer.parent_id).name,
+            "base-node": _node(lower.id),
+            "backing-file": self.files.path(lower.id).name,
             "speed": bytes_per_s,
             "auto-dismiss": False,
         }
-        return await self.monitor.run_job(f"{_MERGE}{layer.id}", "block-commit", arguments)
+        problem = await self.monitor.run_job(f"{_MERGE}{layer.id}", "block-commit", arguments)
+        if problem is None:
+            try:
+                await self.seal(lower)
+            except DaemonRefused as refused:
+                problem = str(refused)
+        return problem
 
     async def cancel_merge(self, layer_id: str) -> None:
         """Ask a merge to give up; `DaemonRefused` when it has not begun or has ended."""

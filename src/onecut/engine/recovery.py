@@ -42,7 +42,9 @@ log = structlog.get_logger(__name__)
 async def recover(nodes: Nodes, ledger: Ledger, files: LayerFiles) -> None:
     """Settle what is half done, then open the layers and make the exports that the ledger names."""
     for layer_id, merged in (await nodes.end_merges()).items():
-        await _write_down_merge(nodes, ledger, layer_id, merged=merged)
+        if merged:
+            await _write_down_merge(nodes, ledger, layer_id)
+        await nodes.forget_merge(layer_id)
     for plan in (await asyncio.to_thread(ledger.holdings)).plans:
         await settle(plan, nodes, ledger, files)
     holdings = await asyncio.to_thread(ledger.holdings)
@@ -95,10 +97,17 @@ async def _adopt(plan: CutPlan, nodes: Nodes, files: LayerFiles) -> bool:
     return True
 
 
-async def _write_down_merge(nodes: Nodes, ledger: Ledger, layer_id: str, *, merged: bool) -> None:
-    if merged and layer_id in await asyncio.to_thread(ledger.known_layers):
+async def _write_down_merge(nodes: Nodes, ledger: Ledger, layer_id: str) -> None:
+    layers = (await asyncio.to_thread(ledger.holdings)).layers
+    layer = layers.get(layer_id)
+    if layer is None or layer.parent_id is None:
+        return
+    try:
+        await nodes.seal(layers[layer.parent_id])
+    except DaemonRefused as problem:  # both stay, which is as good
+        log.warning("merge_failed", layer_id=layer_id, problem=str(problem))
+    else:
         await asyncio.to_thread(ledger.absorb, layer_id)
-    await nodes.forget_merge(layer_id)
 
 
 async def _drop_exports(nodes: Nodes, holdings: Holdings) -> None:
