@@ -67,6 +67,11 @@ class Settings(BaseSettings):
     archive_bytes_per_s: int | None = Field(
         default=None, gt=0, description="Bytes per second that archiving reads from each disk; default: no limit."
     )
+    archive_busy_bytes_per_s: int = Field(
+        default=64 * MiB,
+        gt=0,
+        description="Bytes per second that all archives read together while clients use their disks.",
+    )
     archive_sampled_chunks: int = Field(
         default=32, ge=0, description="Unchanged chunks that an incremental archive reads and compares all the same."
     )

@@ -268,6 +268,7 @@ class Onecut:
         limits = ArchiveLimits(
             parallel=settings.archives,
             bytes_per_s=settings.archive_bytes_per_s,
+            busy_bytes_per_s=settings.archive_busy_bytes_per_s,
             sampled_chunks=settings.archive_sampled_chunks,
             patience=patience,
         )

@@ -3,7 +3,8 @@
 import asyncio
 import random
 import tracemalloc
-from contextlib import closing
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,16 @@ async def cut(site: QemuSite, volume_id: str) -> str:
     return point_id
 
 
+@asynccontextmanager
+async def served(site: QemuSite, point_id: str) -> AsyncIterator[NbdClient]:
+    """Have the daemon serve a point."""
+    point = site.ledger.point(point_id)
+    assert point is not None
+    async with site.engine._gate.act() as nodes, site.engine._readings.of(nodes, point.layer.id) as uri:
+        with closing(await asyncio.to_thread(NbdClient.connect, uri)) as client:
+            yield client
+
+
 async def as_the_daemon_says(site: QemuSite, point_id: str) -> list[ExtentKind]:
     """Ask the daemon block by block."""
 
@@ -56,9 +67,8 @@ async def as_the_daemon_says(site: QemuSite, point_id: str) -> list[ExtentKind]:
             kinds.append(kind if is_own else ExtentKind.UNCHANGED)
         return kinds
 
-    async with site.engine.open_point(point_id) as opened:
-        with closing(opened.reader()) as client:
-            return await asyncio.to_thread(ask, client)
+    async with served(site, point_id) as client:
+        return await asyncio.to_thread(ask, client)
 
 
 def by_block(extents: list[Extent]) -> list[ExtentKind]:
@@ -73,9 +83,8 @@ def by_grain(blocks: list[ExtentKind]) -> list[ExtentKind]:
 
 
 async def content_of(site: QemuSite, point_id: str) -> bytes:
-    async with site.engine.open_point(point_id) as opened:
-        with closing(opened.reader()) as client:
-            return await asyncio.to_thread(client.read, 0, SIZE)
+    async with served(site, point_id) as client:
+        return await asyncio.to_thread(client.read, 0, SIZE)
 
 
 async def test_writes_zeros_and_discards_are_told(qemu: QemuSite) -> None:

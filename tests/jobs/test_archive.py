@@ -53,6 +53,16 @@ def take(shop: Workshop, volume_id: str, content: bytes = b"", **wanted: Any) ->
     return str(snapshot_id)
 
 
+def test_archives_look_who_else_uses_the_disks(shop: Workshop, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine is asked by whoever archives, not only at the beginning of the service."""
+    looks: list[str] = []
+    monkeypatch.setattr(shop.engine, "moved_bytes", lambda: looks.append(threading.current_thread().name))
+
+    take(shop, shop.volume(), b"abcdef")
+
+    assert any(name.startswith("archive") for name in looks)
+
+
 def archive_of(shop: Workshop, snapshot_id: str) -> Archive:
     """Return what is known of a snapshot's archive."""
     with shop.database.reading() as session:

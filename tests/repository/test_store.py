@@ -1,8 +1,10 @@
 """The contract that every store passes: memory, a local folder, and S3 over HTTP."""
 
+import errno
+import fcntl
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -23,10 +25,22 @@ from onecut.repository.errors import (
     StoreThrottled,
     StoreUnavailable,
 )
+from onecut.repository.local import DIRECT_BYTES
 from onecut.repository.repository import Repository
 from onecut.repository.retry import Backoff
 from onecut.repository.store import LIST_PAGE, ObjectStore, PutMode
 from onecut.units import MiB
+
+
+def refused(call: Callable[..., object], command: int | None = None) -> Callable[..., object]:
+    """Make of a system call one that the kernel refuses: always, or for one of its commands."""
+
+    def act(fd: int, *arguments: object) -> object:
+        if command is None or (arguments[0] == command and int(arguments[1]) & os.O_DIRECT):  # type: ignore[call-overload]
+            raise OSError(errno.EINVAL, "Invalid argument")
+        return call(fd, *arguments)
+
+    return act
 
 
 class TestContract:
@@ -133,6 +147,26 @@ class TestLocal:
 
         assert list(store.list("")) == []
         assert [files for _, _, files in os.walk(tmp_path) if files] == []
+
+    @pytest.mark.parametrize("way", ["direct", "no direct I/O", "longer blocks"])
+    def test_objects_of_any_length_are_whole(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str) -> None:
+        """Whether they go past the page cache or, where that is not possible, through it."""
+        if way == "no direct I/O":
+            monkeypatch.setattr("onecut.repository.local.fcntl.fcntl", refused(fcntl.fcntl, fcntl.F_SETFL))
+        elif way == "longer blocks":
+            monkeypatch.setattr("onecut.repository.local.os.pwrite", refused(os.pwrite))
+        lengths = [0, 1, DIRECT_BYTES - 1, DIRECT_BYTES, DIRECT_BYTES + 1, MiB, MiB + 4095, 3 * MiB, DIRECT_BYTES + 7]
+        store, data = open_store(os.fspath(tmp_path)), os.urandom(3 * MiB)
+        with store.batch() as batch:
+            for number, length in enumerate(lengths):
+                batch.put(
+                    f"object/{number}", [data[:5], memoryview(data)[5:length]] if length > 5 else [data[:length]]
+                )
+            batch.commit()
+
+        for number, length in enumerate(lengths):
+            assert store.get(f"object/{number}") == data[:length]
+            assert store.head(f"object/{number}").size_bytes == length
 
     def test_staged_files_of_a_dead_process_go(self, tmp_path: os.PathLike[str]) -> None:
         """What a killed process had staged is deleted when the folder is written to next; a living one's is not."""

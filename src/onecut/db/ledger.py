@@ -5,7 +5,7 @@ from datetime import datetime
 from itertools import chain
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, select, update
+from sqlalchemy import ColumnElement, Row, bindparam, delete, exists, literal, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from onecut.db.layers import EngineCut, EngineCutMember, EngineExport, EngineLayer, EnginePoint, EngineVolume
@@ -51,6 +51,11 @@ class DatabaseLedger:
         """Read the layers that have a source."""
         with self._database.asking_once() as asker:
             return [_layer(row) for row in asker.execute(_SOURCES)]
+
+    def chain(self, layer_id: str) -> Sequence[Layer]:
+        """Read a layer and those that it stands on, down to the lowest, as they are at one moment."""
+        with self._database.asking_once() as asker:
+            return [_layer(row) for row in asker.execute(_CHAIN, {"layer_id": layer_id})]
 
     def volume(self, volume_id: str) -> KeptVolume | None:
         """Read what is written of a volume; None when there is no such volume."""
@@ -264,6 +269,10 @@ _VOLUME: Final = (
     .outerjoin(EngineExport, EngineExport.volume_id == EngineVolume.id)
     .where(EngineVolume.id == bindparam("volume_id"))
 )
+_BELOW = select(*_LAYER, literal(0).label("depth")).where(EngineLayer.id == bindparam("layer_id")).cte(recursive=True)
+_CHAIN: Final = select(
+    _BELOW.union_all(select(*_LAYER, _BELOW.c.depth + 1).join(_BELOW, EngineLayer.id == _BELOW.c.parent_id))
+).order_by("depth")
 _SOURCES: Final = select(*_LAYER).where(EngineLayer.source_uri.is_not(None))
 _PLANS_TOUCHING: Final = (
     select(EngineCut.id)

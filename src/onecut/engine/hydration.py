@@ -23,9 +23,10 @@ import structlog
 from onecut.engine.forest import source_below
 from onecut.engine.gate import Gate
 from onecut.engine.ledger import Layer, Ledger
-from onecut.engine.nodes import ANSWER_S, CLUSTER_BYTES, Nodes
+from onecut.engine.nodes import ANSWER_S, Nodes
 from onecut.engine.port import ImageSource
 from onecut.engine.readings import Readings
+from onecut.engine.tables import CLUSTER_BYTES
 from onecut.engine.together import all_of
 from onecut.errors import CannotCut, EngineDown, EngineError, VolumeUnusable
 from onecut.nbd.client import ALLOCATION_DEPTH, BASE_ALLOCATION, READS_AS_ZEROS, NbdClient

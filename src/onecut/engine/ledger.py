@@ -102,6 +102,10 @@ class Ledger(Protocol):
         """Read the layers that have a source."""
         ...
 
+    def chain(self, layer_id: str) -> Sequence[Layer]:
+        """Read a layer and those that it stands on, down to the lowest, as they are at one moment."""
+        ...
+
     def volume(self, volume_id: str) -> KeptVolume | None:
         """Read what is written of a volume; None when there is no such volume."""
         ...

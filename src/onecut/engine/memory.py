@@ -145,6 +145,10 @@ class MemoryEngine:
         """See `Engine.health`."""
         return EngineHealth(ready=True, detail="volumes are kept in memory", unusable={})
 
+    def moved_bytes(self) -> int | None:
+        """See `Engine.moved_bytes`: its disks have no clients."""
+        return None
+
     async def create_volume(
         self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
     ) -> None:

@@ -20,6 +20,7 @@ from onecut.engine.files import LayerFiles
 from onecut.engine.ledger import Layer, PlannedMember
 from onecut.engine.monitor import DaemonRefused, Monitor, refusal
 from onecut.engine.port import ImageSource, Limits
+from onecut.engine.tables import CLUSTER_BYTES
 from onecut.engine.template import Template
 from onecut.engine.throttles import Throttles
 from onecut.errors import Misconfigured
@@ -27,9 +28,6 @@ from onecut.nbd.address import TcpAddress, parse_uri
 from onecut.nbd.client import NbdClient
 from onecut.nbd.errors import NbdError
 from onecut.units import KiB
-
-CLUSTER_BYTES: Final = 128 * KiB
-"""With extended L2 entries a cluster has 32 parts of 4 KiB; `docs/decisions/0003-layers.md` has the measurement."""
 
 RECONNECT_S: Final = 2**32 - 1
 """

@@ -178,6 +178,16 @@ class Engine(Protocol):
         """Say how the engine is. Never raises."""
         ...
 
+    def moved_bytes(self) -> int | None:
+        """
+        Tell how many bytes clients have read from and written to all disks, counted from some moment on.
+
+        Who does heavy work beside them looks whether it grows. What the engine itself moves in the background may be
+        among them, what is read from an open point should not. None when it is not known. Returns at once, to any
+        thread.
+        """
+        ...
+
     async def create_volume(
         self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
     ) -> None:

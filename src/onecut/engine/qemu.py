@@ -13,7 +13,6 @@ between two, `throttles` what clients may do in a second, `gate` who may act now
 import asyncio
 import contextlib
 import fcntl
-import functools
 import os
 import re
 import time
@@ -37,10 +36,22 @@ from onecut.engine.hydration import Hydration
 from onecut.engine.ledger import CutPlan, KeptVolume, Layer, Ledger, Point
 from onecut.engine.monitor import DaemonRefused
 from onecut.engine.nodes import Nodes
-from onecut.engine.port import NO_LIMITS, Cut, EngineHealth, Extent, ExtentKind, ImageSource, Limits, Source
+from onecut.engine.port import (
+    NO_LIMITS,
+    Cut,
+    EngineHealth,
+    Extent,
+    ExtentKind,
+    ImageSource,
+    Limits,
+    OpenPoint,
+    Source,
+)
 from onecut.engine.qsd import StorageDaemon
+from onecut.engine.reader import OpenLayers
 from onecut.engine.readings import Readings
 from onecut.engine.recovery import recover, reopen, settle
+from onecut.engine.tables import ForeignLayer
 from onecut.engine.together import all_of
 from onecut.errors import (
     CannotCut,
@@ -176,6 +187,10 @@ class QemuEngine:
             detail=f"qemu-storage-daemon {self._daemon.version}, {nodes.access}",
             unusable={volume: nodes.broken[top] for volume, top in tops.items() if top in nodes.broken},
         )
+
+    def moved_bytes(self) -> int | None:
+        """See `Engine.moved_bytes`."""
+        return self._daemon.moved_bytes()
 
     async def create_volume(
         self, volume_id: str, size_bytes: int, *, source: Source | None = None, limits: Limits = NO_LIMITS
@@ -332,29 +347,54 @@ class QemuEngine:
         return frozenset(layer.source.uri for layer in layers if layer.source is not None)
 
     @asynccontextmanager
-    async def open_point(self, point_id: str) -> AsyncIterator["ServedPoint"]:
+    async def open_point(self, point_id: str) -> AsyncIterator[OpenPoint]:
         """See `Engine.open_point`."""
         async with AsyncExitStack() as stack:
             async with self._gate.act() as nodes:
                 point = await stack.enter_async_context(self._housekeeping.building_on(nodes, point_id))
-                uri = await stack.enter_async_context(self._readings.of(nodes, point.layer.id))
-            yield ServedPoint(point.layer.size_bytes, uri)
+                opened = await self._open_layers(stack, point.layer) or await self._serve(stack, nodes, point.layer)
+            yield opened
 
     async def extents(self, point_id: str, *, since: str | None) -> Sequence[Extent]:
         """See `Engine.extents`."""
-        async with self.open_point(point_id) as opened:
-            look = _content
+        async with AsyncExitStack() as stack:
+            async with self._gate.act() as nodes:
+                # While it is held its layer is not merged with the one below.
+                point = await stack.enter_async_context(self._housekeeping.building_on(nodes, point_id))
+                if since is None:
+                    opened = await self._serve(stack, nodes, point.layer)
             if since is not None:
-                # While it is open its layer is not merged with the one below.
                 point, base = await self._neighbours(point_id, since)
                 path = self._files.path(point.layer.id)
-                look = functools.partial(_changes, path=path, base_bytes=base.layer.size_bytes)
+                return await asyncio.to_thread(changes, path, point.layer.size_bytes, base.layer.size_bytes)
             try:
-                return await asyncio.to_thread(look, opened)
+                return await asyncio.to_thread(_content, opened)
             except ConnectionLost as lost:
                 raise EngineDown(f"the daemon was lost while point {point_id} was looked at: {lost}") from lost
             except NbdError as problem:
                 raise VolumeUnusable(f"point {point_id} can't be read: {problem}") from problem
+
+    async def _open_layers(self, stack: AsyncExitStack, layer: Layer) -> OpenLayers | None:
+        """Open the files of a layer and of those below; None when something else is needed, or they are not ours."""
+        while True:
+            layers = await asyncio.to_thread(self._ledger.chain, layer.id)
+            if layers[-1].source is not None:
+                return None
+            paths = [self._files.path(each.id) for each in layers]
+            try:
+                opened = await asyncio.to_thread(OpenLayers, paths, layer.size_bytes)
+            except FileNotFoundError:  # merged since the ledger was asked; if it names it still, the file is missing
+                if layers == await asyncio.to_thread(self._ledger.chain, layer.id):
+                    return None
+            except (ForeignLayer, OSError) as problem:
+                log.warning("layers_left_to_daemon", layer_id=layer.id, problem=str(problem))
+                return None
+            else:
+                stack.callback(opened.close)
+                return opened
+
+    async def _serve(self, stack: AsyncExitStack, nodes: Nodes, layer: Layer) -> "ServedPoint":
+        return ServedPoint(layer.size_bytes, await stack.enter_async_context(self._readings.of(nodes, layer.id)))
 
     async def _neighbours(self, point_id: str, since: str) -> tuple[Point, Point]:
         """Read two points, if it is known what changed between them; otherwise raise `NoChangeList`."""
@@ -607,12 +647,6 @@ def _content(opened: ServedPoint) -> Sequence[Extent]:
             Extent(found.offset, found.length, ExtentKind.ZERO if found.flags & READS_AS_ZEROS else ExtentKind.DATA)
             for found in client.block_status(0, client.size_bytes, BASE_ALLOCATION)
         ]
-
-
-def _changes(opened: ServedPoint, *, path: Path, base_bytes: int) -> Sequence[Extent]:
-    with opened.reader() as client:
-        client.flush()  # a merge may have left tables in the daemon's memory
-    return changes(path, opened.size_bytes, base_bytes)
 
 
 def _flush_export(uri: str) -> None:

@@ -68,6 +68,16 @@ class StorageDaemon:
         state, flags = fields[0], int(fields[6])
         return bool(flags & _PF_EXITING) and state not in {"Z", "X"}
 
+    def moved_bytes(self) -> int | None:
+        """Read how much the running daemon has had read from disks and written to them; proc(5), ``/proc/pid/io``."""
+        pid = self.pid()
+        try:
+            lines = Path(f"/proc/{pid}/io").read_text().splitlines()
+        except OSError:  # it does not run, or the kernel does not tell us
+            return None
+        counted = dict(line.split(": ") for line in lines)
+        return int(counted["read_bytes"]) + int(counted["write_bytes"])
+
     def _process(self) -> tuple[int | None, bytes]:
         try:
             pid = int(self._pid_file.read_text())

@@ -21,6 +21,9 @@ from onecut.units import KiB
 ALIGNMENT: Final = 4 * KiB
 """Where direct I/O may begin and end, in the file and in memory, on any disk; open(2), "O_DIRECT"."""
 
+CLUSTER_BYTES: Final = 128 * KiB
+"""With extended L2 entries a cluster has 32 parts of 4 KiB; `docs/decisions/0003-layers.md` has the measurement."""
+
 ENTRY: Final = Struct(">QII")
 """Descriptor of a cluster, subclusters that read as zeros, subclusters that have data; bit 0 is the first."""
 

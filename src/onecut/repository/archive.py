@@ -7,6 +7,7 @@ the collector takes them. Objects are written under names of their own run, whic
 deleted can be picked up here: a run refers to what it wrote itself, and to what its leased base refers to.
 """
 
+import mmap
 import os
 import threading
 import time
@@ -23,6 +24,7 @@ from typing import Any, Final, Protocol, Self
 
 from onecut.repository.chunk import HEADER, header_digest, seal
 from onecut.repository.collector import abandon, sweep
+from onecut.repository.courtesy import NO_COURTESY, Courtesy
 from onecut.repository.errors import ArchiveCancelled, ChangeListWrong, NoSuchObject, ObjectExists, RunLost
 from onecut.repository.extents import Extent, Kind, Span, spans
 from onecut.repository.keys import digest
@@ -42,13 +44,10 @@ from onecut.repository.shares import Shares
 from onecut.repository.store import Batch, ObjectStore, PutMode
 from onecut.repository.throttle import Throttle
 from onecut.repository.tree import Change, Tree, entries, lookup, nth, update
-from onecut.units import KiB
+from onecut.units import MiB
 
-READ_BYTES: Final = 512 * KiB
-"""
-Read from the disk in one go: long enough to be sequential, short enough that a client's write does not wait long
-behind it. Whoever serves the disk answers one after the other.
-"""
+READ_BYTES: Final = 1 * MiB
+"""Read from the disk in one go: long enough for any disk to be read at its full speed."""
 
 NICENESS: Final = 10
 """
@@ -118,6 +117,8 @@ class Options:
     """Threads that read, hash, compress and write. On two cores six take a fifth less time than two: some wait."""
     bytes_per_s: float | None = None
     """Bytes read from the disk per second, at most."""
+    courtesy: Courtesy = NO_COURTESY
+    """Makes room for those who use the disks."""
     sampled_chunks: int = 32
     """Chunks reported as unchanged that are read and compared all the same."""
     progress: Callable[[int, int], None] = lambda done, total: None  # noqa: ARG005 - the default ignores both
@@ -243,7 +244,7 @@ class _Run:
         self._base = base
         self._keys = repository.keys(request.chain.project_id)
         self._run = bytes.fromhex(request.run_id)
-        self._batches = _Batches(repository.store)
+        self._batches = _Batches(repository.store, options)
         self._pages = _Pages(repository.reader(request.chain.project_id), self._keys.page, self._run)
         self._base_tree = base.block_tree if base else Tree.over(1)
         self._shares = Shares(self._pages, base.share_tree if base else Tree.over(1 << 64))
@@ -252,10 +253,10 @@ class _Run:
         self._zeros = memoryview(bytes(self._chunk_bytes)).cast("Q")
         self._index = _Index()
         self._stored_chunks = self._stored_bytes = self._read_bytes = 0
-        self._throttle = Throttle(options.bytes_per_s, options.stopped)
+        self._throttle = Throttle(options.bytes_per_s)
         self._renewed = _awake_and_asleep_s()
         self._disks: SimpleQueue[Disk] = SimpleQueue()
-        self._read_chunks = max(1, READ_BYTES // self._chunk_bytes)
+        self._chunks_at_once = max(1, READ_BYTES // self._chunk_bytes)
         # New ones would be zeroed first, and while that lasts no other thread runs Python.
         self._buffers: deque[memoryview] = deque()
         self._pool = ThreadPoolExecutor(options.workers, "archive", initializer=_step_back)
@@ -312,11 +313,12 @@ class _Run:
         return step
 
     def _new_buffer(self) -> memoryview:
-        return memoryview(bytearray(self._read_chunks * self._chunk_bytes))
+        # Of whole pages, so that a disk may be read straight into it (open(2), "O_DIRECT").
+        return memoryview(mmap.mmap(-1, self._chunks_at_once * self._chunk_bytes))
 
     def _work(self, extents: Iterable[Extent]) -> Iterator[Sequence[_Range] | Span]:
         """Yield what has to be read, some chunks at a time, and which spans of the base have become zeros."""
-        most = self._read_chunks
+        most = self._chunks_at_once
         ranges: list[_Range] = []
         room = most
         for piece in self._pieces(extents):
@@ -391,12 +393,21 @@ class _Run:
         return chunks
 
     def _read_range(self, disk: Disk, each: _Range, buffer: memoryview) -> Iterator[_Chunk]:
-        offset, end = each.first * self._chunk_bytes, each.last * self._chunk_bytes
+        first = each.first
+        while first < each.last:
+            last = first + 1 if self._options.courtesy.others_are_busy() else each.last
+            length = min(last * self._chunk_bytes, self._request.size_bytes) - first * self._chunk_bytes
+            self._throttle.take(length, self._options.stopped)
+            with self._options.courtesy.step(length, self._options.stopped):
+                yield from self._read_chunks(disk, first, last, buffer[(first - each.first) * self._chunk_bytes :])
+            first = last
+
+    def _read_chunks(self, disk: Disk, first: int, last: int, buffer: memoryview) -> Iterator[_Chunk]:
+        offset, end = first * self._chunk_bytes, last * self._chunk_bytes
         length = min(end, self._request.size_bytes) - offset
-        self._throttle.take(length)
         disk.readinto(buffer[:length], offset)
         buffer[length : end - offset] = bytes(end - offset - length)
-        for number in range(each.first, each.last):
+        for number in range(first, last):
             begin = number * self._chunk_bytes - offset
             data = buffer[begin : begin + self._chunk_bytes]
             zeros = data.cast("Q") == self._zeros
@@ -448,8 +459,9 @@ class _Run:
             path = chunk_path(self._run, chunk.ordinal)
             chunk.stored_bytes = self._stored_earlier(path, chunk.digest)
             if not chunk.stored_bytes:
-                head, body = seal(chunk.data, chunk.digest)
-                batch.put(path, [head, body])
+                with self._options.courtesy.step(0, self._options.stopped):
+                    head, body = seal(chunk.data, chunk.digest)
+                    batch.put(path, [head, body])
                 chunk.stored_bytes = len(head) + len(body)
             chunk.data = None
 
@@ -571,9 +583,10 @@ class _Index:
 class _OpenBatch:
     """A batch that is being filled."""
 
-    def __init__(self, batch: Batch) -> None:
+    def __init__(self, batch: Batch, options: Options) -> None:
         self.batch = batch
         self.objects = 0
+        self._options = options
         self._storing: list[Future[None]] = []
 
     def add(self, storing: Future[None], objects: int) -> None:
@@ -585,14 +598,15 @@ class _OpenBatch:
         """Wait for the workers, then make it all durable."""
         for storing in self._storing:
             storing.result()
-        self.batch.commit()
+        with self._options.courtesy.step(0, self._options.stopped):
+            self.batch.commit()
 
 
 class _Batches:
     """Chunks in batches: while the store makes one durable, the next is being filled."""
 
-    def __init__(self, store: ObjectStore) -> None:
-        self._store = store
+    def __init__(self, store: ObjectStore, options: Options) -> None:
+        self._store, self._options = store, options
         self._begun = ExitStack()
         self._committer = ThreadPoolExecutor(1, "commit")
         self._commits: list[Future[None]] = []
@@ -608,7 +622,7 @@ class _Batches:
         if self._open is not None and self._open.objects >= BATCH_OBJECTS:
             self._seal()
         if self._open is None:
-            self._open = _OpenBatch(self._begun.enter_context(self._store.batch()))
+            self._open = _OpenBatch(self._begun.enter_context(self._store.batch()), self._options)
         return self._open
 
     def commit(self) -> None:

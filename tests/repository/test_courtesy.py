@@ -1,0 +1,153 @@
+"""Archives make room for whoever uses the disks."""
+
+import threading
+import uuid
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from archived import CHUNK, Bytes, noise, restored
+
+from onecut.repository.address import open_store
+from onecut.repository.archive import Options, Request, archive
+from onecut.repository.courtesy import LOOK_S, REMEMBERED_S, Courtesy
+from onecut.repository.extents import Extent, Kind
+from onecut.repository.manifest import Chain, SnapshotManifest
+from onecut.repository.repository import Repository
+
+DISK = noise(1, 16 * CHUNK)
+AT_ONCE = 1e12
+A_LOOK_S = LOOK_S + 0.001
+
+
+class Others:
+    """Those who use the disks, on a clock that only the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.moved: int | None = 0
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def moved_bytes(self) -> int | None:
+        return self.moved
+
+
+@pytest.fixture
+def others(monkeypatch: pytest.MonkeyPatch) -> Others:
+    others = Others()
+    monkeypatch.setattr("time.monotonic", others.monotonic)
+    return others
+
+
+def are_busy(courtesy: Courtesy, others: Others, after_s: float) -> bool:
+    others.now += after_s
+    return courtesy.others_are_busy()
+
+
+def test_nothing_is_taken_for_granted_at_first(others: Others) -> None:
+    """Until it is known that nobody is busy, somebody may be; also when nobody has looked for a while."""
+    courtesy = Courtesy(others.moved_bytes)
+    assert are_busy(courtesy, others, 0)
+    assert not are_busy(courtesy, others, A_LOOK_S)
+
+    assert are_busy(courtesy, others, REMEMBERED_S + A_LOOK_S)
+    assert not are_busy(courtesy, others, A_LOOK_S)
+
+
+def test_who_moved_something_is_busy_for_a_while(others: Others) -> None:
+    """A pause between two writes is none yet."""
+    courtesy = Courtesy(others.moved_bytes)
+    are_busy(courtesy, others, 0)
+    others.moved = 4096
+    assert are_busy(courtesy, others, A_LOOK_S)
+    assert are_busy(courtesy, others, REMEMBERED_S / 2)
+    others.moved = 1  # a daemon that was started again counts anew
+    assert are_busy(courtesy, others, A_LOOK_S)
+    assert are_busy(courtesy, others, REMEMBERED_S - 2 * A_LOOK_S)
+    assert not are_busy(courtesy, others, 3 * A_LOOK_S)
+
+
+def test_whoever_can_not_be_seen_is_not_waited_for(others: Others) -> None:
+    """An engine that does not know what its clients do slows no archive down."""
+    others.moved = None
+    assert not are_busy(Courtesy(others.moved_bytes), others, 0)
+
+
+class Watched(Bytes):
+    """A disk that notes what is read from it at a time; each read waits a while for another beside it."""
+
+    def __init__(self, patience_s: float) -> None:
+        super().__init__(DISK)
+        self.lengths: set[int] = set()
+        self.two_at_once = threading.Event()
+        self._patience_s = patience_s
+        self._inside = 0
+        self._lock = threading.Lock()
+
+    def readinto(self, buffer: memoryview, offset: int) -> None:
+        with self._lock:
+            self._inside += 1
+            self.lengths.add(len(buffer))
+            if self._inside > 1:
+                self.two_at_once.set()
+        self.two_at_once.wait(self._patience_s)
+        super().readinto(buffer, offset)
+        with self._lock:
+            self._inside -= 1
+
+
+def archived(disk: Watched, moved_bytes: Callable[[], int | None]) -> tuple[Repository, SnapshotManifest]:
+    chain = Chain("project1", uuid.uuid4().hex, "chain1")
+    request = Request(chain, "snap", uuid.uuid4().hex, "snapshot", len(DISK), datetime(2026, 1, 1, tzinfo=UTC))
+    repository = Repository.create(open_store("memory:"), chunk_bytes=CHUNK)
+    courtesy = Courtesy(moved_bytes, AT_ONCE)
+    courtesy.others_are_busy()  # a first look, which tells nothing yet
+    options = Options(courtesy=courtesy)
+    return repository, archive(repository, request, lambda: disk, [Extent(0, len(DISK), Kind.DATA)], options)
+
+
+def test_while_others_are_busy_one_chunk_is_read_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the archive is the same."""
+    monkeypatch.setattr("onecut.repository.courtesy.LOOK_S", 0.0)
+    moved = iter(range(1_000_000))
+    monkeypatch.setattr("onecut.repository.archive.READ_BYTES", 4 * CHUNK)
+    disk = Watched(patience_s=0.02)
+
+    repository, manifest = archived(disk, lambda: next(moved))
+
+    assert not disk.two_at_once.is_set()
+    assert disk.lengths == {CHUNK}
+    assert restored(repository, manifest) == DISK
+
+
+def test_while_nobody_is_busy_several_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As much as is read in one go."""
+    monkeypatch.setattr("onecut.repository.archive.READ_BYTES", 4 * CHUNK)
+    disk = Watched(patience_s=20)
+
+    repository, manifest = archived(disk, lambda: None)
+
+    assert disk.two_at_once.is_set()
+    assert disk.lengths == {4 * CHUNK}
+    assert restored(repository, manifest) == DISK
+
+
+def test_together_archives_keep_to_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read while others are busy is spread over time; what is stored is part of the same step or free."""
+    waited: list[float] = []
+
+    class Stopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return False
+
+    clock = Others()
+    monkeypatch.setattr("time.monotonic", clock.monotonic)
+    courtesy, stopped = Courtesy(clock.moved_bytes, bytes_per_s=1000), Stopped()
+    for length in (500, 0, 500, 500):
+        with courtesy.step(length, stopped):
+            pass
+
+    assert waited == [0.0, 0.5, 1.0]
