@@ -1,6 +1,7 @@
 """The service dies, the daemon dies, or both, at each step: nothing is lost and nothing is left over."""
 
 import asyncio
+import threading
 from pathlib import Path
 
 import pytest
@@ -390,3 +391,29 @@ async def is_ready(site: QemuSite) -> bool:
 
 async def is_told(site: QemuSite, word: str) -> bool:
     return word in (await site.engine.health()).detail
+
+
+async def test_a_start_that_is_broken_off_is_finished(qemu: QemuSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A service that ends while its daemon starts leaves one that the next service finds and does not start again."""
+    await qemu.kill_daemon()
+    await qemu.engine.close()
+    daemon = qemu.engine._daemon
+    spawn, begun, may_go_on = daemon._spawn, threading.Event(), threading.Event()
+
+    def slowly(arguments: list[str]) -> None:
+        begun.set()
+        may_go_on.wait(20)
+        spawn(arguments)
+
+    monkeypatch.setattr(daemon, "_spawn", slowly)
+    starting = asyncio.create_task(daemon.connect())
+    await asyncio.to_thread(begun.wait, 20)
+    starting.cancel()
+    await asyncio.sleep(0)  # the cancellation has arrived
+    may_go_on.set()
+    await asyncio.wait([starting])
+
+    pid = daemon.pid()
+    assert pid is not None
+    await qemu.new_engine().start()
+    assert qemu.engine._daemon.pid() == pid

@@ -10,8 +10,9 @@ import os
 import re
 import resource
 import subprocess
+from collections.abc import Coroutine
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -101,7 +102,7 @@ class StorageDaemon:
         except TimeoutError as stuck:
             raise EngineDown("the daemon was killed, but its writes do not come to an end") from stuck
         if self.pid() is None:
-            await self._start()
+            await _to_the_end(self._start())
         monitor = Monitor()
         await monitor.connect(self._qmp_socket, timeout_s=START_LIMIT_S)
         return monitor
@@ -164,6 +165,17 @@ class StorageDaemon:
                 umask=0o077,
                 check=True,
             )
+
+
+async def _to_the_end(act: Coroutine[Any, Any, None]) -> None:
+    """Wait for an act that is not broken off when its caller is: a daemon half started would meet the next one."""
+    acting = asyncio.create_task(act)
+    try:
+        await asyncio.shield(acting)
+    except asyncio.CancelledError:
+        await asyncio.wait([acting])
+        acting.exception()  # asyncio reports one that nobody has looked at
+        raise
 
 
 def check_socket_path(path: Path) -> None:
