@@ -69,8 +69,9 @@ class Settings(BaseSettings):
     )
     archive_busy_bytes_per_s: int = Field(
         default=64 * MiB,
-        gt=0,
-        description="Bytes per second that all archives read together while clients use their disks.",
+        ge=0,
+        description="Bytes per second that all archives read together while clients use their disks; "
+        "0 for archives that do not give way.",
     )
     archive_sampled_chunks: int = Field(
         default=32, ge=0, description="Unchanged chunks that an incremental archive reads and compares all the same."

@@ -33,7 +33,7 @@ from onecut.jobs.transaction import transact
 from onecut.nbd.errors import NbdError
 from onecut.repository.archive import Options, Request, archive
 from onecut.repository.collector import abandon
-from onecut.repository.courtesy import BUSY_BYTES_PER_S, Courtesy
+from onecut.repository.courtesy import BUSY_BYTES_PER_S, NO_COURTESY, Courtesy
 from onecut.repository.errors import (
     ArchiveCancelled,
     ChangeListWrong,
@@ -89,7 +89,7 @@ class ArchiveLimits:
     bytes_per_s: float | None = None
     """Bytes read from each disk per second, at most."""
     busy_bytes_per_s: float = BUSY_BYTES_PER_S
-    """Bytes read from all disks together per second, at most, while clients use disks."""
+    """Bytes read from all disks together per second, at most, while clients use disks; 0: no archive gives way."""
     sampled_chunks: int = 32
     """Chunks reported as unchanged that are read and compared all the same, in each incremental run."""
     patience: Backoff = PATIENCE
@@ -174,7 +174,8 @@ class Archiver:
         self._engine, self._database, self._clock, self._repository = engine, database, clock, repository
         self._limits = limits or ArchiveLimits()
         self._metrics = metrics or ArchiveMetrics(CollectorRegistry())
-        self._courtesy = Courtesy(engine.moved_bytes, self._limits.busy_bytes_per_s)
+        rate = self._limits.busy_bytes_per_s
+        self._courtesy = Courtesy(engine.moved_bytes, rate) if rate else NO_COURTESY
         self._places = asyncio.Semaphore(self._limits.parallel)
         self._threads = ThreadPoolExecutor(self._limits.parallel + 2, "archiver")
         self._works: dict[str, _Work] = {}

@@ -49,6 +49,15 @@ from onecut.units import MiB
 READ_BYTES: Final = 1 * MiB
 """Read from the disk in one go: long enough for any disk to be read at its full speed."""
 
+AHEAD_STEPS: Final = 24
+"""
+So many readings are begun before their turn, and as many are on their way to the store.
+
+Enough for the disk to have work while the processors compress, and the other way round: data that compresses and data
+that does not come in stretches. Measured: with half as many, and the same threads for compressing and putting, an
+archive takes an eighth longer.
+"""
+
 NICENESS: Final = 10
 """
 Added to that of the threads that hash and compress: those that serve disks are woken in front of them.
@@ -114,7 +123,7 @@ class Options:
     """How it is archived."""
 
     workers: int = 6
-    """Threads that read, hash, compress and write. On two cores six take a fifth less time than two: some wait."""
+    """Threads that read, hash and write, and mostly wait."""
     bytes_per_s: float | None = None
     """Bytes read from the disk per second, at most."""
     courtesy: Courtesy = NO_COURTESY
@@ -225,16 +234,17 @@ class _Step:
     """What was read; another step's after this one."""
     changes: list[tuple[_Chunk, _Chunk]] = field(default_factory=list)
     """Chunks that differ from the base, each with the one that was stored for it."""
-    storing: Future[None] | None = None
+    storing: Future[Future[None]] | None = None
+    """Done when all is compressed; then it has the future that is done when all is put."""
 
 
 class _Run:
     """
     One run.
 
-    Chunks go through four stages: read and hashed by a worker; compared with base and index by the calling thread,
-    in the order of the disk, so that a resumed run numbers its chunks alike; compressed and put by a worker; entered
-    into the tree by the calling thread.
+    Chunks go through five stages: read and hashed by a worker; compared with base and index by the calling thread,
+    in the order of the disk, so that a resumed run numbers its chunks alike; compressed by a compressor, of which
+    there are no more than processors; put by a worker; entered into the tree by the calling thread.
     """
 
     def __init__(
@@ -260,6 +270,8 @@ class _Run:
         # New ones would be zeroed first, and while that lasts no other thread runs Python.
         self._buffers: deque[memoryview] = deque()
         self._pool = ThreadPoolExecutor(options.workers, "archive", initializer=_step_back)
+        compressors = min(options.workers, len(os.sched_getaffinity(0)))
+        self._compressing = ThreadPoolExecutor(compressors, "archive-compress", initializer=_step_back)
         self._trusted = False
 
     def __enter__(self) -> Self:
@@ -270,6 +282,7 @@ class _Run:
 
     def close(self) -> None:
         """Stop all threads, and drop what is not durable yet."""
+        self._compressing.shutdown(cancel_futures=True)
         self._pool.shutdown(cancel_futures=True)
         self._batches.close()
         while not self._disks.empty():
@@ -291,15 +304,14 @@ class _Run:
 
     def _changes(self, extents: Iterable[Extent]) -> Iterator[Change]:
         """Yield how the tree differs from the base's, in the order of the disk."""
-        window = 2 * self._options.workers
         reading: deque[_Step] = deque()
         storing: deque[_Step] = deque()
         for work in self._work(extents):
             self._attend()
             reading.append(self._begun(work))
-            if len(reading) > window:
+            if len(reading) > AHEAD_STEPS:
                 storing.append(self._decided(reading.popleft()))
-            if len(storing) > window:
+            if len(storing) > AHEAD_STEPS:
                 yield from self._finished(storing.popleft())
         storing.extend(self._decided(step) for step in reading)
         for step in storing:
@@ -439,7 +451,7 @@ class _Run:
             step.changes.append((chunk, original))
         if new:
             batch = self._batches.current()
-            step.storing = self._pool.submit(self._store, batch.batch, new)
+            step.storing = self._compressing.submit(self._seal, batch.batch, new)
             batch.add(step.storing, len(new))
         return step
 
@@ -451,8 +463,9 @@ class _Run:
         counted = self._shares.repeated(Entry(known.digest, self._run, known.ordinal, 0))
         return known if counted else chunk
 
-    def _store(self, batch: Batch, chunks: Sequence[_Chunk]) -> None:
-        """Compress and put chunks; in a worker."""
+    def _seal(self, batch: Batch, chunks: Sequence[_Chunk]) -> Future[None]:
+        """Compress chunks, and have them put; in a compressor."""
+        sealed: list[tuple[str, Sequence[bytes | memoryview]]] = []
         for chunk in chunks:
             assert chunk.data is not None  # noqa: S101 - for mypy: the data
             assert chunk.digest is not None  # noqa: S101 - and the digest go away later
@@ -461,9 +474,16 @@ class _Run:
             if not chunk.stored_bytes:
                 with self._options.courtesy.step(0, self._options.stopped):
                     head, body = seal(chunk.data, chunk.digest)
-                    batch.put(path, [head, body])
+                sealed.append((path, [head, body]))
                 chunk.stored_bytes = len(head) + len(body)
             chunk.data = None
+        return self._pool.submit(self._put, batch, sealed)
+
+    def _put(self, batch: Batch, sealed: Sequence[tuple[str, Sequence[bytes | memoryview]]]) -> None:
+        """Put sealed chunks; in a worker."""
+        for path, parts in sealed:
+            with self._options.courtesy.step(0, self._options.stopped):
+                batch.put(path, parts)
 
     def _stored_earlier(self, path: str, data_digest: bytes) -> int:
         """Return the size of the chunk's object if an earlier attempt of this run has stored it, else 0."""
@@ -486,7 +506,7 @@ class _Run:
             end = step.work.last
         else:
             if step.storing is not None:
-                step.storing.result()
+                step.storing.result().result()
             for chunk, original in step.changes:
                 yield chunk.number, self._entry(chunk, original)
             if step.buffer is not None:
@@ -587,9 +607,9 @@ class _OpenBatch:
         self.batch = batch
         self.objects = 0
         self._options = options
-        self._storing: list[Future[None]] = []
+        self._storing: list[Future[Future[None]]] = []
 
-    def add(self, storing: Future[None], objects: int) -> None:
+    def add(self, storing: Future[Future[None]], objects: int) -> None:
         """Take note of objects that a worker is putting."""
         self._storing.append(storing)
         self.objects += objects
@@ -597,7 +617,7 @@ class _OpenBatch:
     def commit(self) -> None:
         """Wait for the workers, then make it all durable."""
         for storing in self._storing:
-            storing.result()
+            storing.result().result()
         with self._options.courtesy.step(0, self._options.stopped):
             self.batch.commit()
 
