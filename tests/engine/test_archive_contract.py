@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from engine_sites import SIZE, Site, new_id
+from engine_sites import SIZE, Site, cut, new_id
 from images import ServedImage, image, some_content
 
 from onecut.engine.changes import GRAIN_BYTES
@@ -28,12 +28,6 @@ async def new_volume(site: Site) -> str:
     volume_id = new_id()
     await site.engine.create_volume(volume_id, SIZE)
     return volume_id
-
-
-async def cut(site: Site, volume_id: str) -> str:
-    point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
-    return point_id
 
 
 async def write_at_random(site: Site, volume_id: str, content: bytearray, source: random.Random) -> None:

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, closing
 from pathlib import Path
 
 import pytest
-from engine_sites import SIZE, QemuSite, new_id, until
+from engine_sites import SIZE, QemuSite, cut, new_id, until
 
 from onecut.engine.changes import GRAIN_BYTES, _Grains, changes
 from onecut.engine.port import Extent, ExtentKind
@@ -35,12 +35,6 @@ def act(client: NbdClient, content: bytearray, source: random.Random) -> None:
     else:
         client.trim(offset, length)  # what it reads as afterwards the daemon decides
         content[offset : offset + length] = client.read(offset, length)
-
-
-async def cut(site: QemuSite, volume_id: str) -> str:
-    point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
-    return point_id
 
 
 @asynccontextmanager

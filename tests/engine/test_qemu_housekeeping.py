@@ -3,15 +3,15 @@
 import asyncio
 import os
 import random
-import subprocess
 import threading
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
-from engine_sites import SIZE, QemuSite, new_id, until
+from engine_sites import SIZE, QemuSite, cut, merge_is_running, new_id, until
 from images import image, some_content
+from mounts import in_memory
 
 import onecut.engine.files
 from onecut.engine.port import PointSource
@@ -26,23 +26,12 @@ def block(letter: str) -> bytes:
     return letter.encode() * BLOCK
 
 
-async def cut(site: QemuSite, volume_id: str) -> str:
-    point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
-    return point_id
-
-
 async def layers(site: QemuSite) -> int:
     return len(site.ledger.holdings().layers)
 
 
 async def has_layers(site: QemuSite, count: int) -> bool:
     return await layers(site) == count
-
-
-async def merge_is_running(site: QemuSite) -> bool:
-    async with site.engine._gate.act() as nodes:
-        return any(job_id.startswith("merge-") for job_id in await nodes.monitor.jobs())
 
 
 async def begin_slow_merge(site: QemuSite) -> tuple[str, str]:
@@ -312,19 +301,6 @@ async def test_a_merge_that_fails_is_not_tried_for_ever(qemu: QemuSite) -> None:
     await until(lambda: is_merged(qemu, 3))
 
 
-@contextmanager
-def little_space(site: QemuSite) -> Iterator[None]:
-    """Put the site's layers on a file system of 96 MiB, until the block ends."""
-    folder = site.engine._files.folder
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=96m", "tmpfs", folder], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("needs root to mount a small file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 @pytest.mark.parametrize("spare_bytes", [onecut.engine.files.SPARE_BYTES, -64 * MiB])
 async def test_a_full_disk_refuses_new_layers_and_touches_nothing(
     qemu: QemuSite, monkeypatch: pytest.MonkeyPatch, spare_bytes: int
@@ -337,7 +313,7 @@ async def test_a_full_disk_refuses_new_layers_and_touches_nothing(
     monkeypatch.setattr("onecut.engine.files.SPARE_BYTES", spare_bytes)
     await qemu.engine.close()
     await qemu.kill_daemon()
-    with little_space(qemu):
+    with in_memory(qemu.engine._files.folder, size="96m"):
         await qemu.new_engine().start()
         volume_id, cut_id, points = new_id(), new_id(), {}
         await qemu.engine.create_volume(volume_id, SIZE)

@@ -4,18 +4,19 @@ import asyncio
 import mmap
 import os
 import random
-import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
-from engine_sites import SIZE, QemuSite, new_id, until
+from engine_sites import SIZE, QemuSite, cut, merge_is_running, new_id, until
 from images import image, some_content
+from mounts import in_memory
 
 from onecut.engine.ledger import Point
 from onecut.engine.qemu import ServedPoint
 from onecut.engine.reader import OpenLayers
+from onecut.engine.tables import ForeignLayer
 from onecut.errors import VolumeUnusable
 from onecut.nbd.client import NbdClient
 from onecut.units import KiB, MiB
@@ -29,12 +30,6 @@ async def volume_id(qemu: QemuSite) -> str:
     volume_id = new_id()
     await qemu.engine.create_volume(volume_id, SIZE)
     return volume_id
-
-
-async def cut(site: QemuSite, volume_id: str) -> str:
-    point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
-    return point_id
 
 
 def act(client: NbdClient, content: bytearray, source: random.Random) -> None:
@@ -113,7 +108,7 @@ async def test_layers_below_are_merged_while_it_is_read(qemu: QemuSite, volume_i
     async with qemu.engine.open_point(points[-1]) as early:
         assert isinstance(early, OpenLayers)
         await qemu.engine.release(points[:2])
-        await until(lambda: is_merging(qemu))
+        await until(lambda: merge_is_running(qemu))
         async with qemu.engine.open_point(points[-1]) as late:
             assert isinstance(late, OpenLayers)
             while len(qemu.ledger.holdings().layers) == count:
@@ -123,11 +118,6 @@ async def test_layers_below_are_merged_while_it_is_read(qemu: QemuSite, volume_i
         async with qemu.engine.open_point(points[-1]) as after:
             assert isinstance(after, OpenLayers)
             assert await asyncio.to_thread(at_once, after, SIZE) == bytes(content)
-
-
-async def is_merging(site: QemuSite) -> bool:
-    async with site.engine._gate.act() as nodes:
-        return any(job_id.startswith("merge-") for job_id in await nodes.monitor.jobs())
 
 
 async def test_what_a_merge_left_is_read_although_the_disk_began_as_an_image(qemu: QemuSite) -> None:
@@ -239,6 +229,18 @@ async def test_damaged_tables_are_not_followed(qemu: QemuSite, volume_id: str, p
             await asyncio.to_thread(at_once, opened, MiB)
 
 
+async def test_a_file_that_ends_within_its_tables_is_not_ours(tmp_path: Path, qemu: QemuSite, volume_id: str) -> None:
+    """Wherever it ends."""
+    kept = qemu.ledger.volume(volume_id)
+    assert kept is not None
+    raw = qemu.engine._files.path(kept.top.id).read_bytes()
+    copy = tmp_path / "copy"
+    copy.write_bytes(raw[: int.from_bytes(raw[40:48]) + 3])
+
+    with pytest.raises(ForeignLayer, match="ends within its tables"):
+        OpenLayers([copy], SIZE)
+
+
 async def test_what_a_file_is_too_short_for_is_zeros(qemu: QemuSite, volume_id: str) -> None:
     """As for the daemon."""
     await qemu.write(volume_id, 0, b"a" * 128 * KiB)
@@ -251,22 +253,9 @@ async def test_what_a_file_is_too_short_for_is_zeros(qemu: QemuSite, volume_id: 
         assert await asyncio.to_thread(at_once, opened, 128 * KiB) == b"a" * 64 * KiB + bytes(64 * KiB)
 
 
-@contextmanager
-def layers_in_memory(site: QemuSite) -> Iterator[None]:
-    """Put the layers on a file system that has had no direct I/O for most of its life."""
-    folder = site.engine._files.folder
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("needs root to mount a file system")
-    try:
-        yield
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 async def test_direct_io_is_not_needed(qemu: QemuSite) -> None:
-    """Where a file system has none, files are read through the page cache."""
-    with layers_in_memory(qemu):
+    """Where a file system has none, as those in memory long had not, files are read through the page cache."""
+    with in_memory(qemu.engine._files.folder):
         volume_id, content = new_id(), bytearray(SIZE)
         await qemu.engine.create_volume(volume_id, SIZE)
         await change(qemu, volume_id, content, random.Random(4))  # noqa: S311 - repeatable

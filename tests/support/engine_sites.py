@@ -227,3 +227,16 @@ class QemuSite:
         self.database.close()
         print((self.data_dir / "qsd.log").read_text())  # noqa: T201 - shown when the test fails
         shutil.rmtree(self.folder)
+
+
+async def cut(site: Site, volume_id: str) -> str:
+    """Cut one volume, and return its point's id."""
+    point_id = new_id()
+    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
+    return point_id
+
+
+async def merge_is_running(site: QemuSite) -> bool:
+    """Tell whether the daemon is merging layers."""
+    async with site.engine._gate.act() as nodes:
+        return any(job_id.startswith("merge-") for job_id in await nodes.monitor.jobs())

@@ -23,6 +23,19 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
+def in_memory(folder: Path, **options: str) -> Iterator[None]:
+    """Put an empty file system in memory over *folder*; skips the test where mounting is not permitted."""
+    settings = [f"--options={name}={value}" for name, value in options.items()]
+    made = subprocess.run(["mount", "-t", "tmpfs", *settings, "tmpfs", folder], check=False)
+    if made.returncode:
+        pytest.skip("needs root to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+@contextmanager
 def served(folder: Path) -> Iterator[subprocess.Popen[bytes]]:
     """Mount a file system of one file, `nbd`, whose server may be killed; skips where that is not permitted."""
     command = ["nbdfuse", str(folder), "--command", "nbdkit", "-s", "--exit-with-parent", "memory", "1M"]

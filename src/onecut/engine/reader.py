@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Self
+from typing import Final
 
 from onecut.engine.tables import (
     ALIGNMENT,
@@ -103,12 +103,6 @@ class LayersReader:
         self.size_bytes = size_bytes
         self._layers = layers
         self._bounce: mmap.mmap | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def readinto(self, buffer: bytearray | memoryview, offset: int) -> None:
         """

@@ -70,11 +70,12 @@ def read_tables(file: int, path: Path) -> Tables:
     while True:
         head = read_at(file, 0, _HEADER.size)
         cluster_bytes, entries, place = _read_header(head, path)
-        first = array("Q", read_at(file, place, 8 * entries))
+        raw = read_at(file, place, 8 * entries)
         if head == read_at(file, 0, _HEADER.size):
             break
-    if len(first) < entries:
+    if len(raw) < 8 * entries:
         raise ForeignLayer(f"{path} ends within its tables")
+    first = array("Q", raw)
     if byteorder == "little":
         first.byteswap()
     return Tables(cluster_bytes, array("Q", (entry & OFFSET for entry in first)))
