@@ -1,6 +1,7 @@
 """What archiving makes of snapshots: how they are read, what they build upon, and what the engine may give up."""
 
 import asyncio
+import itertools
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +21,7 @@ from onecut.errors import EngineDown, EngineError
 from onecut.jobs import served
 from onecut.jobs.archiver import ArchiveLimits, Archiver
 from onecut.nbd.errors import ConnectionLost
-from onecut.repository.errors import Damaged, StoreUnavailable
+from onecut.repository.errors import Damaged, StoreFull, StoreUnavailable
 from onecut.repository.image import Image
 from onecut.repository.repository import Repository, chunk_path, page_path
 from onecut.repository.retry import Backoff
@@ -452,6 +453,21 @@ class TestWaiting:
         again = take(shop, volume_id)
         assert archived(shop, again) == b"first!"
         assert shop.job(shop.ask(snapshots.order_deletion, snapshot_id)).status == "SUCCESS"
+
+    def test_to_come_no_further_than_before_is_no_progress(
+        self, shop: Workshop, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The wait for a full store ends, though one attempt ends a little later in the disk than the one before."""
+        ends = itertools.chain([10], itertools.islice(itertools.cycle([8, 9]), 200))
+
+        def come_to_an_end(*arguments: Any) -> None:
+            arguments[-1].progress(next(ends), 100)
+            raise StoreFull("no space left")
+
+        monkeypatch.setattr("onecut.jobs.archiver.archive", come_to_an_end)
+        job = shop.job(shop.ask(snapshots.create, NewSnapshot(shop.volume(content=b"first!")))[0])
+
+        assert (job.status, job.fail_reason) == ("FAIL", "no space left")
 
 
 class TestDamage:

@@ -128,13 +128,25 @@ class _Work:
         """How long to wait, time after time, while it can't go on."""
         self.runs: set[str] = set()
         self.retried = False
-        self.done_bytes = 0
         self.percent = 0
+        self._done_bytes = self._furthest_bytes = 0
 
     def stop(self) -> None:
         """Ask it to stop, wherever it is."""
         self.stopped.set()
         self.woken.set()
+
+    def begin(self, run_id: str) -> None:
+        """Take note of the run of the next attempt; a new one has to come everywhere once more."""
+        if run_id not in self.runs:
+            self.runs.add(run_id)
+            self._done_bytes = self._furthest_bytes = 0
+
+    def has_advanced(self) -> bool:
+        """Tell whether the last attempt came further than those before: a full store takes now more, now less."""
+        before = self._furthest_bytes
+        self._furthest_bytes = max(before, self._done_bytes)
+        return self._furthest_bytes > before
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -154,7 +166,7 @@ class _Work:
 
     def progress(self, done: int, total: int) -> None:
         """Take note of progress; called by the working thread."""
-        self.done_bytes = done
+        self._done_bytes = done
         self.percent = min(99, done * 100 // max(total, 1))
 
 
@@ -235,14 +247,13 @@ class Archiver:
             if isinstance(run, Turn):
                 await self._wait_for_turn(work)
                 continue
-            work.runs.add(run.run_id)
-            before = work.done_bytes
+            work.begin(run.run_id)
             try:
                 await self._attempt(run, work)
             except ArchiveCancelled:
                 return
             except LATER as error:
-                if work.done_bytes > before:
+                if work.has_advanced():
                     work.pauses = self._limits.patience.pauses()
                 await self._pause(work, error)
             except (EngineError, RepositoryError) as error:
