@@ -68,7 +68,7 @@ class Settings(BaseSettings):
         default=None, gt=0, description="Bytes per second that archiving reads from each disk; default: no limit."
     )
     archive_busy_bytes_per_s: int = Field(
-        default=64 * MiB,
+        default=32 * MiB,
         ge=0,
         description="Bytes per second that all archives read together while clients use their disks; "
         "0 for archives that do not give way.",

@@ -2,8 +2,10 @@
 
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from archived import CHUNK, Bytes, noise, restored
@@ -99,11 +101,15 @@ class Watched(Bytes):
 
 
 def archived(disk: Watched, moved_bytes: Callable[[], int | None]) -> tuple[Repository, SnapshotManifest]:
-    chain = Chain("project1", uuid.uuid4().hex, "chain1")
-    request = Request(chain, "snap", uuid.uuid4().hex, "snapshot", len(DISK), datetime(2026, 1, 1, tzinfo=UTC))
-    repository = Repository.create(open_store("memory:"), chunk_bytes=CHUNK)
     courtesy = Courtesy(moved_bytes, AT_ONCE)
     courtesy.others_are_busy()  # a first look, which tells nothing yet
+    return archived_with(courtesy, disk, "memory:")
+
+
+def archived_with(courtesy: Courtesy, disk: Bytes, address: str) -> tuple[Repository, SnapshotManifest]:
+    chain = Chain("project1", uuid.uuid4().hex, "chain1")
+    request = Request(chain, "snap", uuid.uuid4().hex, "snapshot", len(DISK), datetime(2026, 1, 1, tzinfo=UTC))
+    repository = Repository.create(open_store(address), chunk_bytes=CHUNK)
     options = Options(courtesy=courtesy)
     return repository, archive(repository, request, lambda: disk, [Extent(0, len(DISK), Kind.DATA)], options)
 
@@ -134,6 +140,30 @@ def test_while_nobody_is_busy_several_read_at_once(monkeypatch: pytest.MonkeyPat
     assert restored(repository, manifest) == DISK
 
 
+class Counted(Courtesy):
+    """One that counts the steps that read nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda: None)
+        self.steps = 0
+
+    @contextmanager
+    def step(self, length: int, stopped: threading.Event) -> Iterator[None]:
+        self.steps += not length
+        with super().step(length, stopped):
+            yield
+
+
+def test_what_other_machines_store_takes_no_step(tmp_path: Path) -> None:
+    """There every chunk is compressed in a step; here it is put in one, too, and the batch made durable in one."""
+    there, here = Counted(), Counted()
+    archived_with(there, Bytes(DISK), "memory:")
+    archived_with(here, Bytes(DISK), str(tmp_path / "repository"))
+
+    chunks = len(DISK) // CHUNK
+    assert (there.steps, here.steps) == (chunks, 2 * chunks + 1)
+
+
 def test_together_archives_keep_to_a_speed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is read while others are busy is spread over time; what is stored is part of the same step or free."""
     waited: list[float] = []
@@ -150,4 +180,39 @@ def test_together_archives_keep_to_a_speed(monkeypatch: pytest.MonkeyPatch) -> N
         with courtesy.step(length, stopped):
             pass
 
-    assert waited == [0.0, 0.5, 1.0]
+    assert [each for each in waited if each] == [0.5, 1.0]
+
+
+def test_a_step_is_followed_by_a_rest_as_long(others: Others) -> None:
+    """A second archive waits for its end, too; who is alone rests for nobody."""
+    rests: list[tuple[float, bool]] = []
+
+    class Stopped(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            beside = threading.Thread(target=take_a_step)
+            beside.start()
+            began_before = began.wait(0.1)
+            rests.append((timeout or 0.0, began_before))
+            besides.append(beside)
+            return False
+
+    began, besides = threading.Event(), list[threading.Thread]()
+    moved = iter(range(1_000))
+    courtesy = Courtesy(lambda: next(moved))
+    courtesy.others_are_busy()
+
+    def take_a_step() -> None:
+        with courtesy.step(0, threading.Event()):
+            began.set()
+
+    with courtesy.step(0, Stopped()):
+        others.now += 0.25
+    for beside in besides:
+        beside.join(10)
+
+    assert rests == [(0.25, False)]
+    assert began.is_set()
+
+    with Courtesy(lambda: None).step(0, Stopped()):
+        others.now += 0.25
+    assert len(rests) == 1

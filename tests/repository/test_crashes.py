@@ -48,6 +48,10 @@ class Mortal:
             if self._left < 0:
                 raise Died
 
+    @property
+    def uses_local_disks(self) -> bool:
+        return self._store.uses_local_disks
+
     def put(self, path: str, data: bytes, mode: PutMode = PutMode.OVERWRITE) -> None:
         self.write()
         self._store.put(path, data, mode)

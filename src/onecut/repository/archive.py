@@ -15,9 +15,10 @@ from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import AbstractContextManager, ExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from queue import SimpleQueue
 from random import SystemRandom
 from typing import Any, Final, Protocol, Self
@@ -254,7 +255,9 @@ class _Run:
         self._base = base
         self._keys = repository.keys(request.chain.project_id)
         self._run = bytes.fromhex(request.run_id)
-        self._batches = _Batches(repository.store, options)
+        storing = options.courtesy if repository.store.uses_local_disks else NO_COURTESY
+        self._storing_step = partial(storing.step, 0, options.stopped)
+        self._batches = _Batches(repository.store, self._storing_step)
         self._pages = _Pages(repository.reader(request.chain.project_id), self._keys.page, self._run)
         self._base_tree = base.block_tree if base else Tree.over(1)
         self._shares = Shares(self._pages, base.share_tree if base else Tree.over(1 << 64))
@@ -482,7 +485,7 @@ class _Run:
     def _put(self, batch: Batch, sealed: Sequence[tuple[str, Sequence[bytes | memoryview]]]) -> None:
         """Put sealed chunks; in a worker."""
         for path, parts in sealed:
-            with self._options.courtesy.step(0, self._options.stopped):
+            with self._storing_step():
                 batch.put(path, parts)
 
     def _stored_earlier(self, path: str, data_digest: bytes) -> int:
@@ -603,10 +606,10 @@ class _Index:
 class _OpenBatch:
     """A batch that is being filled."""
 
-    def __init__(self, batch: Batch, options: Options) -> None:
+    def __init__(self, batch: Batch, step: Callable[[], AbstractContextManager[None]]) -> None:
         self.batch = batch
         self.objects = 0
-        self._options = options
+        self._step = step
         self._storing: list[Future[Future[None]]] = []
 
     def add(self, storing: Future[Future[None]], objects: int) -> None:
@@ -618,17 +621,17 @@ class _OpenBatch:
         """Wait for the workers, then make it all durable."""
         for storing in self._storing:
             storing.result().result()
-        with self._options.courtesy.step(0, self._options.stopped):
+        with self._step():
             self.batch.commit()
 
 
 class _Batches:
-    """Chunks in batches: while the store makes one durable, the next is being filled."""
+    """Chunks in batches: while the store makes one durable, in a *step* of its own, the next is being filled."""
 
-    def __init__(self, store: ObjectStore, options: Options) -> None:
-        self._store, self._options = store, options
+    def __init__(self, store: ObjectStore, step: Callable[[], AbstractContextManager[None]]) -> None:
+        self._store, self._step = store, step
         self._begun = ExitStack()
-        self._committer = ThreadPoolExecutor(1, "commit")
+        self._committer = ThreadPoolExecutor(1, "commit", initializer=_step_back)
         self._commits: list[Future[None]] = []
         self._open: _OpenBatch | None = None
 
@@ -642,7 +645,7 @@ class _Batches:
         if self._open is not None and self._open.objects >= BATCH_OBJECTS:
             self._seal()
         if self._open is None:
-            self._open = _OpenBatch(self._begun.enter_context(self._store.batch()), self._options)
+            self._open = _OpenBatch(self._begun.enter_context(self._store.batch()), self._step)
         return self._open
 
     def commit(self) -> None:

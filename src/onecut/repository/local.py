@@ -69,6 +69,8 @@ class LocalStore:
         with _mapped(str(folder)):
             self._opened = _identity(folder)
 
+    uses_local_disks = True
+
     def put(self, path: str, data: bytes, mode: PutMode = PutMode.OVERWRITE) -> None:
         """Write one object; see `ObjectStore.put`."""
         with self.acting(path):

@@ -52,6 +52,8 @@ _FULL: Final = re.compile(r"\bstatus(?: code)?: 507\b|\b(?:QuotaExceeded|Insuffi
 class RemoteStore:
     """Objects in a store that keeps its own promises about durability."""
 
+    uses_local_disks = False
+
     def __init__(self, objects: S3Store | MemoryStore, backoff: Backoff) -> None:
         self._objects = objects
         self._backoff = backoff

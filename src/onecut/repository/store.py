@@ -62,6 +62,11 @@ class ObjectStore(Protocol):
     `StoreUnavailable` or `StoreThrottled`. All methods may be called by several threads.
     """
 
+    @property
+    def uses_local_disks(self) -> bool:
+        """Whether to write objects is work for this host's disks, in front of which others may be waiting."""
+        ...
+
     def put(self, path: str, data: bytes, mode: PutMode = PutMode.OVERWRITE) -> None:
         """
         Write one object, durable and visible as a whole when this returns.
