@@ -58,6 +58,8 @@ class LocalStore:
     there means nothing while the folder is not the one that was opened, as when its disk was unmounted.
     """
 
+    uses_local_disks = True
+
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._staging = folder / STAGING / uuid.uuid4().hex
@@ -68,8 +70,6 @@ class LocalStore:
         self._ordinal_lock = threading.Lock()
         with _mapped(str(folder)):
             self._opened = _identity(folder)
-
-    uses_local_disks = True
 
     def put(self, path: str, data: bytes, mode: PutMode = PutMode.OVERWRITE) -> None:
         """Write one object; see `ObjectStore.put`."""
