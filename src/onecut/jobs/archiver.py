@@ -129,7 +129,8 @@ class _Work:
         self.runs: set[str] = set()
         self.retried = False
         self.percent = 0
-        self._done_bytes = self._furthest_bytes = 0
+        self.furthest_bytes = 0
+        """How far attempts of this run have come: a full store ends one here, the next there."""
 
     def stop(self) -> None:
         """Ask it to stop, wherever it is."""
@@ -140,13 +141,7 @@ class _Work:
         """Take note of the run of the next attempt; a new one has to come everywhere once more."""
         if run_id not in self.runs:
             self.runs.add(run_id)
-            self._done_bytes = self._furthest_bytes = 0
-
-    def has_advanced(self) -> bool:
-        """Tell whether the last attempt came further than those before: a full store takes now more, now less."""
-        before = self._furthest_bytes
-        self._furthest_bytes = max(before, self._done_bytes)
-        return self._furthest_bytes > before
+            self.furthest_bytes = 0
 
     @contextlib.contextmanager
     def attempt(self) -> Iterator[None]:
@@ -166,7 +161,7 @@ class _Work:
 
     def progress(self, done: int, total: int) -> None:
         """Take note of progress; called by the working thread."""
-        self._done_bytes = done
+        self.furthest_bytes = max(self.furthest_bytes, done)
         self.percent = min(99, done * 100 // max(total, 1))
 
 
@@ -248,12 +243,13 @@ class Archiver:
                 await self._wait_for_turn(work)
                 continue
             work.begin(run.run_id)
+            before = work.furthest_bytes
             try:
                 await self._attempt(run, work)
             except ArchiveCancelled:
                 return
             except LATER as error:
-                if work.has_advanced():
+                if work.furthest_bytes > before:
                     work.pauses = self._limits.patience.pauses()
                 await self._pause(work, error)
             except (EngineError, RepositoryError) as error:
