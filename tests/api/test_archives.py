@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Final, cast
 
 from orders import new_volumes
-from running import Site, running_site, wait_until
+from running import DEADLINE_S, Site, running_site, wait_until
 
 from onecut.engine.memory import MemoryEngine
 from onecut.units import GiB, MiB
@@ -38,7 +38,7 @@ class Gate:
         """Let a chunk pass; the later ones once told to."""
         self._puts += 1
         if self._puts > SEEN_AFTER:
-            assert self.opened.wait(30)
+            assert self.opened.wait(DEADLINE_S)
 
 
 class _GatedBatch:

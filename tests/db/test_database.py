@@ -20,7 +20,7 @@ from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
 
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 @pytest.fixture

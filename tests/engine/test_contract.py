@@ -8,7 +8,7 @@ from onecut.errors import CannotCut, EngineError, VolumeUnusable
 from onecut.units import KiB, MiB
 
 BLOCK = 4 * KiB
-DEADLINE_S = 10.0
+DEADLINE_S = 60.0
 
 
 def block(letter: str) -> bytes:

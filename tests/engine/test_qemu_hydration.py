@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
-from engine_sites import SIZE, QemuSite, new_id, until
+from engine_sites import PATIENCE_S, SIZE, QemuSite, new_id, until
 from images import ServedImage, image, some_content
 
 from onecut.engine.port import ImageSource, Limits, OpenPoint, PointSource
@@ -53,7 +53,7 @@ async def is_being_filled(site: QemuSite) -> bool:
     return any(filling.done_bytes for filling in site.engine._hydration._fillings.values())
 
 
-async def cut(site: QemuSite, volume_id: str, *, deadline_s: float = 10) -> str:
+async def cut(site: QemuSite, volume_id: str, *, deadline_s: float = PATIENCE_S) -> str:
     point_id = new_id()
     await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=deadline_s)
     return point_id
@@ -252,7 +252,7 @@ class TestServerGoesAway:
                 served.thaw()
 
             assert await waiting == served.content[LAST_DATA_AT : LAST_DATA_AT + BLOCK]
-            await cut(qemu, other_id, deadline_s=30)
+            await cut(qemu, other_id)
             reader.close()
             await hydrated_quickly(qemu, volume_id)
             await writer.check()
@@ -272,7 +272,7 @@ class TestServerGoesAway:
         async with qemu.client(volume_id) as client:
             waiting = asyncio.create_task(asyncio.to_thread(client.read, LAST_DATA_AT, BLOCK))
 
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(PATIENCE_S):
                 await qemu.engine.release(points[:2])
                 await until(lambda: is_merged_to(qemu, 4))
                 assert await content_of(qemu, points[2]) == b"c" * BLOCK + bytes(SIZE - BLOCK)
@@ -303,7 +303,7 @@ class TestServerGoesAway:
                 await asyncio.to_thread(reader.readinto, data, 0)
                 assert data == b"x" * BLOCK
                 reader.close()
-            async with asyncio.timeout(5):
+            async with asyncio.timeout(PATIENCE_S):
                 await qemu.engine.create_volume(new_id(), SIZE)
             served.thaw()
             await waiting
@@ -322,7 +322,7 @@ class TestCrashes:
         client = await asyncio.to_thread(NbdClient.connect, uri)
         writer = Writer(client, served.content)
         await writer.write()
-        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
+        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=PATIENCE_S)
         expected = bytes(writer.content)
         await writer.write()
         await until(lambda: is_being_filled(qemu))
@@ -394,12 +394,12 @@ class TestCrashes:
         cut_id = new_id()
         qemu.engine.at["prepared"] = qemu.die
         with suppress(BaseException):
-            await qemu.engine.cut(cut_id, {volume_id: first}, deadline_s=10)
+            await qemu.engine.cut(cut_id, {volume_id: first}, deadline_s=PATIENCE_S)
         await qemu.engine.close()
         await qemu.kill_daemon()
         await qemu.new_engine().start()
         assert await qemu.engine.settle(cut_id) is not None
-        await qemu.engine.cut(new_id(), {volume_id: last}, deadline_s=10)
+        await qemu.engine.cut(new_id(), {volume_id: last}, deadline_s=PATIENCE_S)
 
         for point_id, since in ((first, before), (last, first)):
             with pytest.raises(NoChangeList, match="adopted after a crash"):

@@ -5,6 +5,7 @@ from pathlib import Path
 import httpx
 import pytest
 from identity_site import Site, serving
+from running import NO_TLS
 
 from onecut.clock import JumpingClock
 from onecut.db.schema import Base
@@ -35,7 +36,7 @@ def url(site: Site) -> Iterator[str]:
 
 @pytest.fixture
 def client(url: str) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=url) as http:
+    with httpx.Client(base_url=url, verify=NO_TLS) as http:
         yield http
 
 

@@ -11,7 +11,7 @@ import pytest
 from faulty import FaultyEngine
 from running import wait_until
 from sqlalchemy import select
-from workshop import Workshop, open_workshop
+from workshop import PATIENCE_S, Workshop, open_workshop
 
 from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.images import ServedImage
@@ -610,7 +610,7 @@ class Standstill:
     def stand(self) -> None:
         """Say that it has come so far, and wait."""
         self.reached.set()
-        assert self.opened.wait(20)
+        assert self.opened.wait(PATIENCE_S)
 
 
 class SlowGroups(Standstill):

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 import pytest
 from faulty import FaultyEngine
 from sqlalchemy import select
-from workshop import Workshop, open_workshop
+from workshop import PATIENCE_S, Workshop, open_workshop
 
 from onecut.db.images import ServedImage
 from onecut.db.jobs import Job
@@ -304,7 +304,7 @@ def die_before(shop: Workshop, step: str) -> None:
                 raise asyncio.CancelledError
 
         running = asyncio.create_task(shop.worker(die).run())
-        await asyncio.wait([running], timeout=20)
+        await asyncio.wait([running], timeout=PATIENCE_S)
         assert running.done()
 
     asyncio.run(run())
@@ -328,4 +328,4 @@ def test_looking_waits_for_no_writer(shop: Workshop, engine: FaultyEngine) -> No
 
     # The transaction ends before the thread is waited for, whatever becomes of it.
     with ThreadPoolExecutor(1) as pool, shop.database.writing():
-        pool.submit(asyncio.run, look()).result(timeout=20)
+        pool.submit(asyncio.run, look()).result(timeout=PATIENCE_S)

@@ -29,7 +29,6 @@ def _needs_btrfs() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(240)
 def test_a_btrfs_of_two_disks_is_whole_in_every_cut(real_site: Site) -> None:
     """
     A btrfs with its data striped and its metadata mirrored over two disks is written to during ten cuts.

@@ -19,7 +19,7 @@ from onecut.repository.repository import Repository
 from onecut.repository.verify import verify
 from onecut.wiring import qemu_engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = pytest.mark.slow
 
 SNAPSHOTS: Final = 30
 GROWN_AT: Final = (9, 19)

@@ -26,7 +26,7 @@ from onecut.repository.verify import verify
 from onecut.units import GiB, MiB
 from onecut.wiring import qemu_engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 PLACES: Final = (0, 16 * MiB, 5 * GiB)
 """Where each snapshot has a chunk of its own: two of them beneath one page of the tree."""

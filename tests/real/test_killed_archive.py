@@ -35,7 +35,7 @@ from onecut.repository.image import Image
 from onecut.repository.repository import CHUNK_BYTES, Repository
 from onecut.repository.verify import verify
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 Scenario = Callable[["Bench"], Generator[Callable[[], Any], dict[str, Any], None]]
 

@@ -98,7 +98,6 @@ def test_killed_while_clients_write(real_site: Site, data: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(150)
 def test_killed_during_cuts(real_site: Site, data: Path) -> None:
     """
     A cut whose daemon is killed at any moment ends as a group that shows one instant, or without a single point.

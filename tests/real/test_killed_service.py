@@ -40,7 +40,7 @@ from onecut.nbd.errors import NbdError
 from onecut.units import GiB, KiB
 from onecut.witness.verify import Outcome
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 ONE, TWO = b"\x11" * 4 * KiB, b"\x22" * 4 * KiB
 

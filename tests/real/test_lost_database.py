@@ -15,7 +15,7 @@ from running import running_site
 from onecut.cli.throwaway import end_daemon
 from onecut.wiring import qemu_engine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+pytestmark = pytest.mark.slow
 
 GROUPS = 3
 

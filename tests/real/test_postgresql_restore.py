@@ -28,7 +28,7 @@ from orders import (
 from postgres import as_server_user, give_to_server, make_cluster, programs, serving_cluster
 from running import Site, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = pytest.mark.slow
 
 CUTS: Final = 4
 PROMISES_PER_CUT: Final = 20

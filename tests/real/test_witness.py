@@ -22,18 +22,13 @@ from onecut.witness.verify import Fault, Outcome
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("fresh_disks", ["first", "second", "third", "fourth"])
-def test_groups_of_2_disks_show_one_instant(cutting_site: Site, fresh_disks: str) -> None:  # noqa: ARG001 - four times
-    """
-    400 cuts across two disks on two servers, which are written to all the while, are all consistent.
-
-    After every hundred the disks are new ones: those that were written to at random for long take longer to merge.
-    """
-    check_all_consistent(cut_under_fire(cutting_site, disks=2, cuts=100))
+@pytest.mark.parametrize(("load_threads", "cuts"), [(0, 400), (1, 60)], ids=["stamps alone", "load behind them"])
+def test_groups_of_2_disks_show_one_instant(cutting_site: Site, load_threads: int, cuts: int) -> None:
+    """460 cuts across two disks on two servers, which are written to all the while, are all consistent."""
+    check_all_consistent(cut_under_fire(cutting_site, disks=2, cuts=cuts, load_threads=load_threads))
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(300)
 def test_groups_from_the_repository_show_one_instant(real_site: Site) -> None:
     """Groups that were archived while their disks were written to are consistent when they are read from there."""
     check_all_consistent(archive_under_fire(real_site, disks=2, cuts=6))

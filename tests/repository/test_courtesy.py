@@ -209,7 +209,7 @@ def test_a_step_is_followed_by_a_rest_as_long(others: Others) -> None:
     with courtesy.step(0, Stopped()):
         others.now += 0.25
     for beside in besides:
-        beside.join(10)
+        beside.join(60)
 
     assert rests == [(0.25, False)]
     assert began.is_set()

@@ -187,7 +187,7 @@ volume.snapshot(run_id="0" * 32, options=Options(progress=progress))
 """
         folder = tmp_path / "repository"
         support = Path(__file__).parents[1] / "support"
-        done = subprocess.run([sys.executable, "-c", program, str(folder), str(support)], check=False, timeout=50)
+        done = subprocess.run([sys.executable, "-c", program, str(folder), str(support)], check=False, timeout=250)
         assert done.returncode == 9
         repository = Repository.open(open_store(str(folder)))
         known = list(leases(repository))

@@ -25,7 +25,7 @@ from onecut.nbd.client import NbdClient
 from onecut.units import MiB
 
 SIZE = 64 * MiB
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 
 def new_id() -> str:
@@ -232,7 +232,7 @@ class QemuSite:
 async def cut(site: Site, volume_id: str) -> str:
     """Cut one volume, and return its point's id."""
     point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=10)
+    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=PATIENCE_S)
     return point_id
 
 

@@ -21,7 +21,7 @@ from onecut.service.identity import Credentials
 from onecut.service.passwords import Passwords
 from onecut.service.secrets import ServiceKey
 
-START_DEADLINE_S = 10.0
+START_DEADLINE_S = 60.0
 
 
 @dataclass

@@ -14,7 +14,7 @@ from folders import short_folder
 from onecut.engine.port import ImageSource
 from onecut.units import MiB
 
-_START_S = 20
+_START_S = 120
 
 
 class ServedImage:

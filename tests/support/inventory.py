@@ -22,7 +22,7 @@ from onecut.repository.address import open_store
 from onecut.repository.collector import plan_collection
 from onecut.repository.repository import Repository
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 MERGE_DEADLINE_S = 240.0
 """One merge at its limited speed, of a layer that a load has filled, beside other loads."""

@@ -1,5 +1,5 @@
 """
-A service that is killed where a test says: ``python mortal_service.py HOST:PORT DATA``.
+A service that is killed where a test says.
 
 At the place that the file ``DATA/die-at`` names, the file is removed and the process kills itself. Places:
 
@@ -16,7 +16,7 @@ import itertools
 import os
 import signal
 import sys
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -43,8 +43,12 @@ Asked = ParamSpec("Asked")
 Result = TypeVar("Result")
 
 
-def main(listen: str, data: Path) -> None:
-    """Serve until killed or told to stop."""
+def main(listen: str, data: Path, environment: Mapping[str, str], log: Path) -> None:
+    """Serve until killed or told to stop, in a process that is this service's own, and say everything to *log*."""
+    os.environ.update(environment)
+    with log.open("ab") as said:
+        os.dup2(said.fileno(), sys.stdout.fileno())
+        os.dup2(said.fileno(), sys.stderr.fileno())
     place_file = data / "die-at"
 
     def reached(place: str) -> None:
@@ -167,7 +171,3 @@ def _telling_after(
         return result
 
     return told
-
-
-if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from folders import short_folder
 
-_START_S = 20
+_START_S = 120
 
 
 @dataclass(frozen=True)

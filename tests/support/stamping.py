@@ -1,17 +1,19 @@
 """The witness writing to the disks of a running service, in a thread of its own."""
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AsyncExitStack, contextmanager
 
 from inventory import Inventory
-from orders import delete_groups, judge, new_server, new_volumes, take_group, uris
+from orders import delete_groups, judge, members, new_server, new_volumes, take_group, uris
 from running import Site, wait_until
 
+from onecut.engine.port import PointReader
 from onecut.nbd.client import NbdClient
 from onecut.witness import run as runs
 from onecut.witness.stamps import STAMP_BYTES, read_stamp
-from onecut.witness.verify import Outcome, Verdict
+from onecut.witness.verify import Outcome, Verdict, verify
 
 BATCH_VOLUMES = 80
 """How many volumes the groups may have together that are judged, and then deleted, at the same time."""
@@ -55,23 +57,50 @@ def stamping(disks: Sequence[str], *, load_threads: int = 1) -> Iterator[None]:
     assert not errors, errors
 
 
-def cut_under_fire(site: Site, *, disks: int, cuts: int) -> list[Verdict]:
+def cut_under_fire(site: Site, *, disks: int, cuts: int, load_threads: int = 1) -> list[Verdict]:
     """
     Cut disks on two servers while they are written to, judge every group, delete it, and see all tidied up.
 
-    The groups are judged from their points, and deleted while they are being archived or before.
+    The groups are judged from their points, the first of them through new volumes as clients do, and deleted while
+    they are being archived or before.
     """
     batch = min(BATCH_VOLUMES // disks, INSTANT_GROUPS)
     volume_ids = disks_on_two_servers(site, disks)
     verdicts: list[Verdict] = []
-    with stamping(uris(site, volume_ids)):
+    with stamping(uris(site, volume_ids), load_threads=load_threads):
         while len(verdicts) < cuts:
             count = min(batch, cuts - len(verdicts))
             group_ids = [take_group(site, volume_ids, instant_access=True) for _ in range(count)]
-            verdicts += judge(site, group_ids)
+            verdicts += (
+                [judge_points(site, group_id) for group_id in group_ids] if verdicts else judge(site, group_ids)
+            )
             delete_groups(site, group_ids)
     Inventory(site.onecut.settings.data).wait_until_tidy()
     return verdicts
+
+
+def judge_points(site: Site, group_id: str) -> Verdict:
+    """Let the witness judge a group by its points, which takes a tenth of what new volumes take."""
+    point_ids = [member["id"] for member in members(site, group_id)]
+
+    async def judged() -> Verdict:
+        async with AsyncExitStack() as stack:
+            points = [await stack.enter_async_context(site.engine.open_point(point_id)) for point_id in point_ids]
+            return await asyncio.to_thread(lambda: verify([_PointImage(point.reader()) for point in points]))
+
+    return site.on_loop(judged())
+
+
+class _PointImage:
+    """A point's reader as the witness reads."""
+
+    def __init__(self, reader: PointReader) -> None:
+        self._reader = reader
+
+    def read(self, offset: int, length: int) -> bytes:
+        data = bytearray(length)
+        self._reader.readinto(data, offset)
+        return bytes(data)
 
 
 def archive_under_fire(site: Site, *, disks: int, cuts: int) -> list[Verdict]:

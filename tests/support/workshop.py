@@ -56,7 +56,7 @@ OURS, THEIRS = "a" * 32, "b" * 32
 
 BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 
 TABLES: Final[Sequence[type[Base]]] = (
     Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job, ClientToken,

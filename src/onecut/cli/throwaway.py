@@ -16,8 +16,8 @@ import click
 
 from onecut.cli.client import Api
 
-START_DEADLINE_S = 30.0
-STOP_DEADLINE_S = 10.0
+START_DEADLINE_S = 60.0
+STOP_DEADLINE_S = 60.0
 DAEMON_DEADLINE_S = 60.0
 
 

@@ -233,7 +233,7 @@ class BatchExtendVolumes:
         return {"extend": self._extend}
 
     async def _extend(self, order: Order) -> None:
-        for volume_id, size_gib in await transact(self._database, functools.partial(_unextended, order=order)):
+        for volume_id, size_gib in await read(self._database, functools.partial(_unextended, order=order)):
             await self._exports.extend(volume_id, size_gib)
             await self._following.follow(volume_id, size_gib=size_gib)
             await self._show(order, volume_id, size_gib)
