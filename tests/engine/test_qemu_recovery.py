@@ -400,14 +400,14 @@ async def test_a_start_that_is_broken_off_is_finished(qemu: QemuSite, monkeypatc
     daemon = qemu.engine._daemon
     spawn, begun, may_go_on = daemon._spawn, threading.Event(), threading.Event()
 
-    def slowly(arguments: list[str]) -> None:
+    def slowly(arguments: list[str]) -> int:
         begun.set()
         may_go_on.wait(PATIENCE_S)
-        spawn(arguments)
+        return spawn(arguments)
 
     monkeypatch.setattr(daemon, "_spawn", slowly)
     starting = asyncio.create_task(daemon.connect())
-    await asyncio.to_thread(begun.wait, 20)
+    await asyncio.to_thread(begun.wait, PATIENCE_S)
     starting.cancel()
     await asyncio.sleep(0)  # the cancellation has arrived
     may_go_on.set()

@@ -3,13 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 
 from inventory import Inventory
 from orders import delete_groups, judge, members, new_server, new_volumes, take_group, uris
 from running import Site, wait_until
 
-from onecut.engine.port import PointReader
+from onecut.engine.port import OpenPoint, PointReader
 from onecut.nbd.client import NbdClient
 from onecut.witness import run as runs
 from onecut.witness.stamps import STAMP_BYTES, read_stamp
@@ -80,15 +80,20 @@ def cut_under_fire(site: Site, *, disks: int, cuts: int, load_threads: int = 1) 
 
 
 def judge_points(site: Site, group_id: str) -> Verdict:
-    """Let the witness judge a group by its points, which takes a tenth of what new volumes take."""
+    """Let the witness judge a group by its points: new volumes are several jobs, and a reading is none."""
     point_ids = [member["id"] for member in members(site, group_id)]
 
     async def judged() -> Verdict:
         async with AsyncExitStack() as stack:
             points = [await stack.enter_async_context(site.engine.open_point(point_id)) for point_id in point_ids]
-            return await asyncio.to_thread(lambda: verify([_PointImage(point.reader()) for point in points]))
+            return await asyncio.to_thread(_judge_opened, points)
 
     return site.on_loop(judged())
+
+
+def _judge_opened(points: Sequence[OpenPoint]) -> Verdict:
+    with ExitStack() as stack:
+        return verify([_PointImage(stack.enter_context(closing(point.reader()))) for point in points])
 
 
 class _PointImage:

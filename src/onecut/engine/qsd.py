@@ -11,6 +11,7 @@ import re
 import resource
 import subprocess
 from collections.abc import Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,8 +23,13 @@ from onecut.errors import EngineDown, Misconfigured
 OLDEST_VERSION: Final = (7, 2)
 """The oldest version this was measured with (Debian 12)."""
 
-START_LIMIT_S: Final = 10.0
-"""How long a daemon may take until it answers; it takes some 30 ms."""
+START_LIMIT_S: Final = 60.0
+"""
+How long a daemon may take until it answers, or a killed one until it is gone.
+
+It takes some 30 ms, and far longer where others keep the disk busy on which its pid file is made. Who gives up too
+early may start a second one beside it.
+"""
 
 SOCKET_PATH_LIMIT_BYTES: Final = 107
 """``sun_path`` holds 108 bytes with the final zero; unix(7)."""
@@ -137,34 +143,55 @@ class StorageDaemon:
             "--pidfile",
             str(self._pid_file),
         ]
-        await asyncio.to_thread(self._spawn, arguments)
+        life = await asyncio.to_thread(self._spawn, arguments)
         try:
-            async with asyncio.timeout(START_LIMIT_S):
-                # The daemon writes its pid file last, when its sockets listen.
-                while self.pid() is None:  # noqa: ASYNC110 - another process's act sets no event here
-                    await asyncio.sleep(0.005)
-        except TimeoutError as late:
-            raise EngineDown(f"{self._program} did not start; see {self._log_path}") from late
+            with suppress(TimeoutError):
+                async with asyncio.timeout(START_LIMIT_S):
+                    # The daemon writes its pid file last, when its sockets listen.
+                    while self.pid() is None and not _is_at_its_end(life):  # noqa: ASYNC110 - they set no event here
+                        await asyncio.sleep(0.005)
+        finally:
+            os.close(life)
+        if self.pid() is None:
+            raise EngineDown(f"{self._program} did not start; see {self._log_path}")
         log.info("daemon_started", pid=self.pid(), version=self.version)
 
-    def _spawn(self, arguments: list[str]) -> None:
+    def _spawn(self, arguments: list[str]) -> int:
+        """Start the daemon, and return a pipe that is at its end when the daemon is."""
         # `setsid --fork` leaves the daemon to init, in a session of its own: it is no child that could become a
         # zombie, and no signal to the service's terminal reaches it. QSD's own --daemonize would do the same, but
         # sends stderr to /dev/null, and with it the last words of an abort.
         # The daemon inherits the limit, and holds a file open for every layer.
         _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
-        with self._log_path.open("ab") as output:
-            self._log_path.chmod(0o600)
-            subprocess.run(  # noqa: S603 - the program is the operator's setting
-                ["setsid", "--fork", self._program, *arguments],  # noqa: S607 - util-linux, on every Linux
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                cwd="/",
-                umask=0o077,
-                check=True,
-            )
+        life, held = os.pipe()
+        try:
+            with self._log_path.open("ab") as output:
+                self._log_path.chmod(0o600)
+                subprocess.run(  # noqa: S603 - the program is the operator's setting
+                    ["setsid", "--fork", self._program, *arguments],  # noqa: S607 - util-linux, on every Linux
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    pass_fds=[held],
+                    cwd="/",
+                    umask=0o077,
+                    check=True,
+                )
+        except BaseException:
+            os.close(life)
+            raise
+        finally:
+            os.close(held)
+        return life
+
+
+def _is_at_its_end(pipe: int) -> bool:
+    os.set_blocking(pipe, False)
+    try:
+        return os.read(pipe, 1) == b""
+    except BlockingIOError:
+        return False
 
 
 async def _to_the_end(act: Coroutine[Any, Any, None]) -> None:
