@@ -10,6 +10,7 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from running import DEADLINE_S
 from sqlalchemy import Connection, MetaData, insert, select
 from sqlalchemy.exc import IntegrityError
 
@@ -19,8 +20,6 @@ from onecut.db.schema import Base
 from onecut.db.session import Database
 from onecut.db.snapshots import Snapshot
 from onecut.db.volumes import Volume
-
-DEADLINE_S = 60.0
 
 
 @pytest.fixture

@@ -2,13 +2,13 @@
 
 import pytest
 from engine_sites import SIZE, Site, new_id
+from running import DEADLINE_S
 
 from onecut.engine.port import Limits, PointSource, Source
 from onecut.errors import CannotCut, EngineError, VolumeUnusable
 from onecut.units import KiB, MiB
 
 BLOCK = 4 * KiB
-DEADLINE_S = 60.0
 
 
 def block(letter: str) -> bytes:

@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 from typing import Self
 
 import pytest
-from engine_sites import PATIENCE_S, SIZE, QemuSite, new_id
+from engine_sites import SIZE, QemuSite, new_id
+from running import DEADLINE_S
 
 from onecut.engine.port import PointSource
 from onecut.errors import CannotCut, CutFailed
@@ -69,7 +70,7 @@ async def disks_in_use(site: QemuSite, count: int) -> AsyncIterator[tuple[list[s
 async def progress(writer: TurnWriter, writes: int) -> None:
     """Let the writer go on for so many writes."""
     goal = writer.stamp + writes
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(DEADLINE_S):
         while writer.stamp < goal:  # noqa: ASYNC110 - a thread's progress sets no event
             await asyncio.sleep(0.001)
 
@@ -92,7 +93,7 @@ async def test_all_members_share_one_instant_under_writers(qemu: QemuSite, disks
         for _ in range(CUTS):
             points = {volume_id: new_id() for volume_id in volumes}
             await progress(writer, 3)
-            await qemu.engine.cut(new_id(), points, deadline_s=PATIENCE_S)
+            await qemu.engine.cut(new_id(), points, deadline_s=DEADLINE_S)
             cuts.append(list(points.values()))
         found = [await stamps_of(qemu, points) for points in cuts]
 
@@ -106,7 +107,7 @@ async def test_members_cut_one_after_another_are_caught(qemu: QemuSite) -> None:
         points = []
         for volume_id in volumes:
             points.append(new_id())
-            await qemu.engine.cut(new_id(), {volume_id: points[-1]}, deadline_s=PATIENCE_S)
+            await qemu.engine.cut(new_id(), {volume_id: points[-1]}, deadline_s=DEADLINE_S)
             await progress(writer, 3)
         stamps = await stamps_of(qemu, points)
 
@@ -117,7 +118,7 @@ async def test_cuts_of_shared_members_may_be_asked_for_at_once(qemu: QemuSite) -
     """Cuts that have volumes in common take turns, and each shows one instant."""
     async with disks_in_use(qemu, 3) as (volumes, _):
         wanted = [{volume_id: new_id() for volume_id in volumes} for _ in range(4)]
-        await asyncio.gather(*(qemu.engine.cut(new_id(), points, deadline_s=PATIENCE_S) for points in wanted))
+        await asyncio.gather(*(qemu.engine.cut(new_id(), points, deadline_s=DEADLINE_S) for points in wanted))
         found = [await stamps_of(qemu, list(points.values())) for points in wanted]
 
     assert [stamps for stamps in found if breaks_order(stamps)] == []
@@ -128,7 +129,7 @@ async def test_the_largest_cut_has_64_members(qemu: QemuSite) -> None:
     volumes = [new_id() for _ in range(qemu.engine.max_members)]
     await asyncio.gather(*(qemu.engine.create_volume(volume_id, SIZE) for volume_id in volumes))
 
-    cut = await qemu.engine.cut(new_id(), {volume_id: new_id() for volume_id in volumes}, deadline_s=PATIENCE_S)
+    cut = await qemu.engine.cut(new_id(), {volume_id: new_id() for volume_id in volumes}, deadline_s=DEADLINE_S)
 
     assert {member.volume_id for member in cut.members} == set(volumes)
     assert all(0 < member.pause_ms <= cut.pause_ms for member in cut.members)
@@ -139,14 +140,14 @@ async def test_a_cut_past_its_deadline_leaves_nothing(qemu: QemuSite, step: str)
     """Time is up before the instant: no point, no layer and no plan is left, and the next cut works."""
     volume_id, cut_id = new_id(), new_id()
     await qemu.engine.create_volume(volume_id, SIZE)
-    qemu.engine.at[step] = lambda: asyncio.sleep(PATIENCE_S)
+    qemu.engine.at[step] = lambda: asyncio.sleep(DEADLINE_S)
 
     with pytest.raises(CutFailed, match="longer than"):
         await qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=0.3)
 
     assert await qemu.engine.settle(cut_id) is None
     await qemu.tidy()
-    await qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=PATIENCE_S)
+    await qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=DEADLINE_S)
 
 
 @pytest.mark.parametrize("step", ["planned", "prepared", "frozen"])
@@ -157,10 +158,10 @@ async def test_a_cut_that_was_called_off_is_settled(qemu: QemuSite, step: str) -
 
     async def hang() -> None:
         reached.set()
-        await asyncio.sleep(PATIENCE_S)
+        await asyncio.sleep(DEADLINE_S)
 
     qemu.engine.at[step] = hang
-    task = asyncio.create_task(qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=PATIENCE_S))
+    task = asyncio.create_task(qemu.engine.cut(cut_id, {volume_id: new_id()}, deadline_s=DEADLINE_S))
     await reached.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
@@ -208,6 +209,6 @@ async def test_a_cut_of_an_unusable_volume_touches_nothing(qemu: QemuSite) -> No
     await qemu.new_engine().start()
 
     with pytest.raises(CannotCut, match=kept.top.id):
-        await qemu.engine.cut(new_id(), {good: point_id, bad: new_id()}, deadline_s=PATIENCE_S)
+        await qemu.engine.cut(new_id(), {good: point_id, bad: new_id()}, deadline_s=DEADLINE_S)
 
     assert qemu.ledger.point(point_id) is None

@@ -9,9 +9,10 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
-from engine_sites import PATIENCE_S, SIZE, QemuSite, cut, merge_is_running, new_id, until
+from engine_sites import SIZE, QemuSite, cut, merge_is_running, new_id, until
 from images import image, some_content
 from mounts import in_memory
+from running import DEADLINE_S
 
 import onecut.engine.files
 from onecut.engine.port import PointSource
@@ -324,7 +325,7 @@ async def test_a_full_disk_refuses_new_layers_and_touches_nothing(
             fill(file.fileno())
 
         with pytest.raises(EngineFull):
-            await qemu.engine.cut(cut_id, points, deadline_s=PATIENCE_S)
+            await qemu.engine.cut(cut_id, points, deadline_s=DEADLINE_S)
         with pytest.raises(EngineFull):
             await qemu.engine.create_volume(new_id(), SIZE)
 
@@ -333,7 +334,7 @@ async def test_a_full_disk_refuses_new_layers_and_touches_nothing(
         with pytest.raises(VolumeUnusable):
             await qemu.engine.create_volume(new_id(), SIZE, source=PointSource(points[volume_id]))
         filler.unlink()
-        await qemu.engine.cut(cut_id, points, deadline_s=PATIENCE_S)
+        await qemu.engine.cut(cut_id, points, deadline_s=DEADLINE_S)
         await qemu.tidy()
         await qemu.engine.close()
         await qemu.kill_daemon()

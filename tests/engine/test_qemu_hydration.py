@@ -7,8 +7,9 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, closing, suppress
 
 import pytest
-from engine_sites import PATIENCE_S, SIZE, QemuSite, new_id, until
+from engine_sites import SIZE, QemuSite, new_id, until
 from images import ServedImage, image, some_content
+from running import DEADLINE_S
 
 from onecut.engine.port import ImageSource, Limits, OpenPoint, PointSource
 from onecut.errors import CannotCut, NoChangeList, VolumeUnusable
@@ -53,7 +54,7 @@ async def is_being_filled(site: QemuSite) -> bool:
     return any(filling.done_bytes for filling in site.engine._hydration._fillings.values())
 
 
-async def cut(site: QemuSite, volume_id: str, *, deadline_s: float = PATIENCE_S) -> str:
+async def cut(site: QemuSite, volume_id: str, *, deadline_s: float = DEADLINE_S) -> str:
     point_id = new_id()
     await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=deadline_s)
     return point_id
@@ -272,7 +273,7 @@ class TestServerGoesAway:
         async with qemu.client(volume_id) as client:
             waiting = asyncio.create_task(asyncio.to_thread(client.read, LAST_DATA_AT, BLOCK))
 
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 await qemu.engine.release(points[:2])
                 await until(lambda: is_merged_to(qemu, 4))
                 assert await content_of(qemu, points[2]) == b"c" * BLOCK + bytes(SIZE - BLOCK)
@@ -303,7 +304,7 @@ class TestServerGoesAway:
                 await asyncio.to_thread(reader.readinto, data, 0)
                 assert data == b"x" * BLOCK
                 reader.close()
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 await qemu.engine.create_volume(new_id(), SIZE)
             served.thaw()
             await waiting
@@ -322,7 +323,7 @@ class TestCrashes:
         client = await asyncio.to_thread(NbdClient.connect, uri)
         writer = Writer(client, served.content)
         await writer.write()
-        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=PATIENCE_S)
+        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=DEADLINE_S)
         expected = bytes(writer.content)
         await writer.write()
         await until(lambda: is_being_filled(qemu))
@@ -394,12 +395,12 @@ class TestCrashes:
         cut_id = new_id()
         qemu.engine.at["prepared"] = qemu.die
         with suppress(BaseException):
-            await qemu.engine.cut(cut_id, {volume_id: first}, deadline_s=PATIENCE_S)
+            await qemu.engine.cut(cut_id, {volume_id: first}, deadline_s=DEADLINE_S)
         await qemu.engine.close()
         await qemu.kill_daemon()
         await qemu.new_engine().start()
         assert await qemu.engine.settle(cut_id) is not None
-        await qemu.engine.cut(new_id(), {volume_id: last}, deadline_s=PATIENCE_S)
+        await qemu.engine.cut(new_id(), {volume_id: last}, deadline_s=DEADLINE_S)
 
         for point_id, since in ((first, before), (last, first)):
             with pytest.raises(NoChangeList, match="adopted after a crash"):

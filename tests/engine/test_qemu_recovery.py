@@ -5,7 +5,8 @@ import threading
 from pathlib import Path
 
 import pytest
-from engine_sites import PATIENCE_S, SIZE, Killed, QemuSite, new_id, until
+from engine_sites import SIZE, Killed, QemuSite, new_id, until
+from running import DEADLINE_S
 
 from onecut.engine.port import Cut, PointSource, Source
 from onecut.errors import Misconfigured, OutcomeUnknown, VolumeUnusable
@@ -63,7 +64,7 @@ class Pair:
 
     async def cut(self) -> Cut:
         """Cut both."""
-        return await self.site.engine.cut(self.cut_id, self.points, deadline_s=PATIENCE_S)
+        return await self.site.engine.cut(self.cut_id, self.points, deadline_s=DEADLINE_S)
 
     @staticmethod
     def _write(uri: str, letter: str) -> None:
@@ -196,7 +197,7 @@ class TestServiceDies:
         await qemu.restart()
 
         await qemu.write(volume_id, 2 * SIZE - BLOCK, block("a"))
-        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=PATIENCE_S)
+        await qemu.engine.cut(new_id(), {volume_id: point_id}, deadline_s=DEADLINE_S)
 
         assert await qemu.read(volume_id, 2 * SIZE - BLOCK, BLOCK) == block("a")
 
@@ -402,12 +403,12 @@ async def test_a_start_that_is_broken_off_is_finished(qemu: QemuSite, monkeypatc
 
     def slowly(arguments: list[str]) -> int:
         begun.set()
-        may_go_on.wait(PATIENCE_S)
+        may_go_on.wait(DEADLINE_S)
         return spawn(arguments)
 
     monkeypatch.setattr(daemon, "_spawn", slowly)
     starting = asyncio.create_task(daemon.connect())
-    await asyncio.to_thread(begun.wait, PATIENCE_S)
+    await asyncio.to_thread(begun.wait, DEADLINE_S)
     starting.cancel()
     await asyncio.sleep(0)  # the cancellation has arrived
     may_go_on.set()

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
 import pytest
-from engine_sites import PATIENCE_S, SIZE, Killed, QemuSite, new_id, until
+from engine_sites import SIZE, Killed, QemuSite, new_id, until
+from running import DEADLINE_S
 
 from onecut.engine.port import Limits
 from onecut.engine.throttles import PREFIX
@@ -111,7 +112,7 @@ async def test_writes_that_wait_hold_up_no_cut(qemu: QemuSite) -> None:
     with Crowd.writing(uri, 8) as crowd:
         await until(crowd.all_wait)
 
-        cut = await qemu.engine.cut(new_id(), {volume_id: new_id()}, deadline_s=PATIENCE_S)
+        cut = await qemu.engine.cut(new_id(), {volume_id: new_id()}, deadline_s=DEADLINE_S)
 
         assert cut.pause_ms < 2000
         assert await qemu.limits(volume_id) == Limits(iops=2)

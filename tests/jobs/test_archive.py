@@ -9,9 +9,9 @@ from typing import Any, cast
 
 import pytest
 from faulty import FaultyEngine
-from running import wait_until
+from running import DEADLINE_S, wait_until
 from sqlalchemy import select
-from workshop import PATIENCE_S, Workshop, open_workshop
+from workshop import Workshop, open_workshop
 
 from onecut.db.archives import Archive, SnapshotChain
 from onecut.db.images import ServedImage
@@ -610,7 +610,7 @@ class Standstill:
     def stand(self) -> None:
         """Say that it has come so far, and wait."""
         self.reached.set()
-        assert self.opened.wait(PATIENCE_S)
+        assert self.opened.wait(DEADLINE_S)
 
 
 class SlowGroups(Standstill):

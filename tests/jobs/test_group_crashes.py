@@ -12,8 +12,9 @@ from typing import cast
 
 import pytest
 from faulty import FaultyEngine
+from running import DEADLINE_S
 from sqlalchemy import select
-from workshop import PATIENCE_S, Workshop, open_workshop
+from workshop import Workshop, open_workshop
 
 from onecut.db.jobs import Job
 from onecut.db.snapshots import Snapshot, SnapshotGroup
@@ -226,7 +227,7 @@ def die_after(shop: Workshop, engine: FaultyEngine, act: str) -> None:
 
 async def ended(running: asyncio.Task[None]) -> None:
     """Wait until a cancelled worker has ended."""
-    done, _ = await asyncio.wait([running], timeout=PATIENCE_S)
+    done, _ = await asyncio.wait([running], timeout=DEADLINE_S)
     assert done, "the step was never taken"
     assert running.cancelled()
 

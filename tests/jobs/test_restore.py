@@ -8,8 +8,9 @@ from typing import Any, TypeVar, cast
 
 import pytest
 from faulty import FaultyEngine
+from running import DEADLINE_S
 from sqlalchemy import select
-from workshop import PATIENCE_S, Workshop, open_workshop
+from workshop import Workshop, open_workshop
 
 from onecut.db.images import ServedImage
 from onecut.db.jobs import Job
@@ -304,7 +305,7 @@ def die_before(shop: Workshop, step: str) -> None:
                 raise asyncio.CancelledError
 
         running = asyncio.create_task(shop.worker(die).run())
-        await asyncio.wait([running], timeout=PATIENCE_S)
+        await asyncio.wait([running], timeout=DEADLINE_S)
         assert running.done()
 
     asyncio.run(run())
@@ -328,4 +329,4 @@ def test_looking_waits_for_no_writer(shop: Workshop, engine: FaultyEngine) -> No
 
     # The transaction ends before the thread is waited for, whatever becomes of it.
     with ThreadPoolExecutor(1) as pool, shop.database.writing():
-        pool.submit(asyncio.run, look()).result(timeout=PATIENCE_S)
+        pool.submit(asyncio.run, look()).result(timeout=DEADLINE_S)

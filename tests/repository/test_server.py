@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from archived import CHUNK, START, Volume, noise, restored
+from running import DEADLINE_S
 
 from onecut.nbd import wire
 from onecut.nbd.client import BASE_ALLOCATION, NbdClient
@@ -49,12 +50,12 @@ def server() -> Iterator[ImageServer]:
 
 
 def run(*command: str) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout
+    return subprocess.run(command, check=True, capture_output=True, text=True, timeout=DEADLINE_S).stdout
 
 
 def _connected(path: Path) -> socket.socket:
     client = socket.socket(socket.AF_UNIX)
-    client.settimeout(120)
+    client.settimeout(DEADLINE_S)
     client.connect(str(path))
     return client
 
@@ -160,7 +161,7 @@ class TestClients:
                     client.recv(1)
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            client.settimeout(120)
+            client.settimeout(DEADLINE_S)
 
             assert _greeted(client)
 
@@ -169,7 +170,7 @@ class TestClients:
         assert volume.latest is not None
         uri = server.add("disk", Image(volume.repository, volume.latest))
 
-        done = subprocess.run(["nbdcopy", "/dev/zero", uri], check=False, capture_output=True, timeout=120)
+        done = subprocess.run(["nbdcopy", "/dev/zero", uri], check=False, capture_output=True, timeout=DEADLINE_S)
 
         assert done.returncode != 0
         assert restored(volume.repository, volume.latest) == bytes(volume.data)
@@ -188,7 +189,7 @@ class TestTrouble:
         uri = server.add("disk", Image(volume.repository, volume.latest))
 
         whole = subprocess.run(
-            ["nbdcopy", uri, str(tmp_path / "copy")], check=False, capture_output=True, text=True, timeout=120
+            ["nbdcopy", uri, str(tmp_path / "copy")], check=False, capture_output=True, text=True, timeout=DEADLINE_S
         )
         run("qemu-io", "-r", "-f", "raw", "-c", f"read {100 * CHUNK} {CHUNK}", uri)
 
@@ -210,7 +211,7 @@ class TestTrouble:
                     copy.wait(1.0)
             finally:
                 away.rename(folder)
-            assert copy.wait(120) == 0
+            assert copy.wait(DEADLINE_S) == 0
 
         assert (tmp_path / "copy").read_bytes() == bytes(volume.data)
 
@@ -275,10 +276,10 @@ class TestTrouble:
                 copy.wait(0.5)
             closer = threading.Thread(target=server.close)
             closer.start()
-            closer.join(120)
+            closer.join(DEADLINE_S)
 
             assert not closer.is_alive()
-            assert copy.wait(120) != 0
+            assert copy.wait(DEADLINE_S) != 0
 
 
 class TestSpeed:

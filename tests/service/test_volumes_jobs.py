@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from running import DEADLINE_S
 from sqlalchemy import event, select
 from sqlalchemy.orm import Session
-from workshop import PATIENCE_S, Workshop, open_workshop
+from workshop import Workshop, open_workshop
 
 from onecut.clock import Clock
 from onecut.db.jobs import Job
@@ -146,7 +147,7 @@ class Life:
 
         fate.kill, self._kill = die, lambda: loop.call_soon_threadsafe(die)
         self.engine.fate = fate
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(DEADLINE_S):
             while not dead.is_set() and self.open_jobs():
                 assert not life.done() or dead.is_set(), life
                 await asyncio.sleep(0.001)

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import Protocol
 from uuid import uuid4
 
+from running import DEADLINE_S
+
 import onecut.db.layers  # noqa: F401 - registers the tables
 from onecut.clock import SystemClock
 from onecut.db.ledger import DatabaseLedger
@@ -25,7 +27,6 @@ from onecut.nbd.client import NbdClient
 from onecut.units import MiB
 
 SIZE = 64 * MiB
-PATIENCE_S = 120.0
 
 
 def new_id() -> str:
@@ -35,7 +36,7 @@ def new_id() -> str:
 
 async def until(condition: Callable[[], Awaitable[bool]]) -> None:
     """Wait for a condition, for a bounded time."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(DEADLINE_S):
         while not await condition():  # noqa: ASYNC110 - what another process or thread does sets no event
             await asyncio.sleep(0.01)
 
@@ -158,7 +159,7 @@ class QemuSite:
         nodes = self.engine._gate.nodes
         assert nodes is not None
         await self.kill_daemon()
-        await asyncio.wait_for(nodes.monitor.lost.wait(), PATIENCE_S)
+        await asyncio.wait_for(nodes.monitor.lost.wait(), DEADLINE_S)
 
     async def write(self, volume_id: str, offset: int, data: bytes) -> None:
         """Write to a volume and flush."""
@@ -193,7 +194,7 @@ class QemuSite:
     async def second_monitor(self) -> AsyncIterator[Monitor]:
         """Talk to the daemon while no engine does."""
         monitor = Monitor()
-        await monitor.connect(self.run_dir / "qmp.sock", timeout_s=PATIENCE_S)
+        await monitor.connect(self.run_dir / "qmp.sock", timeout_s=DEADLINE_S)
         try:
             yield monitor
         finally:
@@ -232,7 +233,7 @@ class QemuSite:
 async def cut(site: Site, volume_id: str) -> str:
     """Cut one volume, and return its point's id."""
     point_id = new_id()
-    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=PATIENCE_S)
+    await site.engine.cut(new_id(), {volume_id: point_id}, deadline_s=DEADLINE_S)
     return point_id
 
 

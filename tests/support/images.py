@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from folders import short_folder
+from running import DEADLINE_S
 
 from onecut.engine.port import ImageSource
 from onecut.units import MiB
-
-_START_S = 120
 
 
 class ServedImage:
@@ -50,7 +49,7 @@ class ServedImage:
         ]
         command += ["--filter=log", *names, "file", f"{self._folder}/image", f"logfile={self._folder}/log"]
         self._process = subprocess.Popen([*command, *parameters])
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + DEADLINE_S
         while not pid_file.exists():
             assert self._process.poll() is None, "nbdkit ended at once"
             assert time.monotonic() < deadline, "nbdkit does not listen"

@@ -5,7 +5,7 @@ from collections.abc import Collection
 from functools import partial
 from pathlib import Path
 
-from running import wait_until
+from running import DEADLINE_S, wait_until
 from sqlalchemy import select
 
 from onecut.db.ledger import DatabaseLedger
@@ -21,8 +21,6 @@ from onecut.jobs import points
 from onecut.repository.address import open_store
 from onecut.repository.collector import plan_collection
 from onecut.repository.repository import Repository
-
-PATIENCE_S = 120.0
 
 MERGE_DEADLINE_S = 240.0
 """One merge at its limited speed, of a layer that a load has filled, beside other loads."""
@@ -71,7 +69,7 @@ class Inventory:
 
     async def _compare_daemon(self, holdings: Holdings) -> None:
         monitor = Monitor()
-        await monitor.connect(self._data / "run" / "qmp.sock", timeout_s=PATIENCE_S)
+        await monitor.connect(self._data / "run" / "qmp.sock", timeout_s=DEADLINE_S)
         try:
             nodes = Nodes(monitor, self._files)
             assert set(await nodes.layers()) == set(holdings.layers)

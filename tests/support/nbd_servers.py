@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from folders import short_folder
-
-_START_S = 120
+from running import DEADLINE_S
 
 
 @dataclass(frozen=True)
@@ -52,7 +51,7 @@ def _running(command: Sequence[str], folder: Path) -> Iterator[Server]:
     """Run *command* until the end of the context; it writes its pid file once it listens."""
     process = subprocess.Popen(command)
     try:
-        deadline = time.monotonic() + _START_S
+        deadline = time.monotonic() + DEADLINE_S
         while not (folder / "pid").exists():
             assert process.poll() is None, f"{command[0]} ended at once"
             assert time.monotonic() < deadline, f"{command[0]} does not listen"

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import pytest
 from prometheus_client import CollectorRegistry
+from running import DEADLINE_S
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
@@ -55,8 +56,6 @@ OURS, THEIRS = "a" * 32, "b" * 32
 """Two projects."""
 
 BIRTH: Final = datetime(2026, 1, 15, 22, 10, 5, tzinfo=UTC)
-
-PATIENCE_S = 120.0
 
 TABLES: Final[Sequence[type[Base]]] = (
     Server, Volume, Attachment, Snapshot, SnapshotGroup, Archive, SnapshotChain, Tag, Job, ClientToken,
@@ -241,7 +240,7 @@ class Workshop:
         """Let a worker run until something holds, and end it."""
         task = asyncio.create_task((worker or self.worker()).run())
         try:
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(DEADLINE_S):
                 while not holds():
                     assert not task.done(), task.exception()
                     await asyncio.sleep(0.005)
