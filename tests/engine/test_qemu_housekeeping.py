@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 
 import pytest
 import structlog
-from engine_sites import SIZE, QemuSite, cut, merge_is_running, new_id, until
+from engine_sites import SIZE, QemuSite, cut, has_layers, merge_is_running, new_id, until
 from images import image, some_content
 from mounts import in_memory
 from running import DEADLINE_S
@@ -29,10 +29,6 @@ def block(letter: str) -> bytes:
 
 async def layers(site: QemuSite) -> int:
     return len(site.ledger.holdings().layers)
-
-
-async def has_layers(site: QemuSite, count: int) -> bool:
-    return await layers(site) == count
 
 
 async def begin_slow_merge(site: QemuSite) -> tuple[str, str]:

@@ -237,6 +237,11 @@ async def cut(site: Site, volume_id: str) -> str:
     return point_id
 
 
+async def has_layers(site: QemuSite, count: int) -> bool:
+    """Tell whether the ledger knows so many layers."""
+    return len(site.ledger.holdings().layers) == count
+
+
 async def merge_is_running(site: QemuSite) -> bool:
     """Tell whether the daemon is merging layers."""
     async with site.engine._gate.act() as nodes:

@@ -59,8 +59,7 @@ class Merge:
         """Cancel it, wherever it is, and wait until it is over."""
         self.unwanted = True
         while not self.over.is_set():
-            with suppress(DaemonRefused):  # it has not begun yet, or has ended
-                await nodes.cancel_merge(self.layer.id)
+            await nodes.cancel_merge(self.layer.id)  # again: it may not have begun yet
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.over.wait(), timeout=0.02)
 

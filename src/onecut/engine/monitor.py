@@ -8,7 +8,8 @@ command was not sent; `OutcomeUnknown`, it was sent and nobody knows what became
 import asyncio
 import contextlib
 import logging
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, cast
@@ -58,7 +59,7 @@ class Monitor:
         """Set once the connection is gone."""
         self._client = QMPClient("onecut", readbuflen=_LINE_LIMIT_BYTES)
         self._events = EventListener(names=("JOB_STATUS_CHANGE", "BLOCK_EXPORT_DELETED"))
-        self._awaited: dict[str, asyncio.Future[None]] = {}
+        self._awaited: defaultdict[str, set[asyncio.Future[None]]] = defaultdict(set)
         self._tasks: list[asyncio.Task[None]] = []
 
     async def connect(self, socket: Path, *, timeout_s: float) -> None:
@@ -93,10 +94,18 @@ class Monitor:
             raise OutcomeUnknown(f"the daemon did not answer {command}") from broken
 
     async def run_job(self, job_id: str, command: str, arguments: Mapping[str, Any]) -> str | None:
-        """Give a command that starts a job, wait for the job's end, and say what it failed with, if it did."""
-        with self._expecting(_job_end(job_id)) as ended:
+        """
+        Give a command that starts a job, wait for the job's end, and say what it failed with, if it did.
+
+        A job that was told not to finalize itself (``auto-finalize``) is finalized when its work is done.
+        """
+        with self._expecting(_work_end(job_id)) as worked, self._expecting(_job_end(job_id)) as ended:
             await self.execute(command, {"job-id": job_id, **arguments})
-            await ended
+            await worked
+            if not ended.done():
+                with contextlib.suppress(DaemonRefused):  # it was cancelled just now
+                    await self.execute("job-finalize", {"id": job_id})
+                await ended
         return (await self.jobs())[job_id].problem
 
     async def end_job(self, job_id: str) -> None:
@@ -130,18 +139,23 @@ class Monitor:
     @contextlib.contextmanager
     def _expecting(self, name: str) -> Iterator[asyncio.Future[None]]:
         # The event may come before the answer to the command that causes it.
-        future = self._awaited[name] = asyncio.get_running_loop().create_future()
+        future = asyncio.get_running_loop().create_future()
+        self._awaited[name].add(future)
         try:
             yield future
         finally:
-            self._awaited.pop(name, None)
-            future.cancel()
+            self._awaited[name].discard(future)
+            if not self._awaited[name]:
+                del self._awaited[name]
+            if not future.cancel() and not future.cancelled():
+                future.exception()  # asyncio reports one that nobody has looked at
 
     async def _dispatch(self) -> None:
         async for event in self._events:
-            future = self._awaited.get(_event_name(event))
-            if future is not None and not future.done():
-                future.set_result(None)
+            for name in _event_names(event):
+                for future in self._awaited.get(name, ()):
+                    if not future.done():
+                        future.set_result(None)
 
     async def _watch(self) -> None:
         while self._client.runstate is Runstate.RUNNING:
@@ -155,9 +169,10 @@ class Monitor:
         for task in self._tasks:
             if task is not asyncio.current_task():
                 task.cancel()
-        for name, future in self._awaited.items():
-            if not future.done():
-                future.set_exception(OutcomeUnknown(f"the daemon was lost before {name}"))
+        for name, futures in self._awaited.items():
+            for future in futures:
+                if not future.done():
+                    future.set_exception(OutcomeUnknown(f"the daemon was lost before {name}"))
 
 
 def refusal(sentence: str) -> DaemonRefused | EngineFull:
@@ -169,12 +184,23 @@ def _job_end(job_id: str) -> str:
     return f"the end of job {job_id}"
 
 
+def _work_end(job_id: str) -> str:
+    return f"the work's end of job {job_id}"
+
+
 def _export_end(export: str) -> str:
     return f"the end of export {export}"
 
 
-def _event_name(event: Message) -> str:
+def _event_names(event: Message) -> Sequence[str]:
+    """Say what an event is the end of."""
     data = cast(dict[str, str], event["data"])
     if event["event"] == "BLOCK_EXPORT_DELETED":
-        return _export_end(data["id"])
-    return _job_end(data["id"]) if data["status"] == "concluded" else f"job {data['id']} {data['status']}"
+        return [_export_end(data["id"])]
+    match data["status"]:
+        case "pending":
+            return [_work_end(data["id"])]
+        case "concluded":
+            return [_work_end(data["id"]), _job_end(data["id"])]
+        case _:
+            return []

@@ -23,6 +23,7 @@ from onecut.engine.port import ImageSource, Limits
 from onecut.engine.tables import CLUSTER_BYTES
 from onecut.engine.template import Template
 from onecut.engine.throttles import Throttles
+from onecut.engine.together import to_the_end
 from onecut.errors import Misconfigured
 from onecut.nbd.address import TcpAddress, parse_uri
 from onecut.nbd.client import NbdClient
@@ -69,6 +70,15 @@ class Nodes:
         self.monitor = monitor
         self.files = files
         self.throttles = Throttles(monitor)
+        self.steady = asyncio.Lock()
+        """
+        Held by a cut's transaction, and by whatever changes the graph at a moment of the daemon's own choice.
+
+        A transaction holds up all nodes, and serves jobs until they are still (QEMU 7.2, blockdev.c
+        `qmp_transaction`, ``bdrv_drain_all``). A node that a job opens meanwhile ends the daemon (block/io.c,
+        "Assertion `!qemu_in_coroutine()' failed"); one that a job takes out leaves those above it held up for ever.
+        Commands do neither: they are carried out one after another.
+        """
         self._access: Options = {}
         self._templates: dict[tuple[int, bool], Template] = {}
         """By size, and by whether the layer stands on another."""
@@ -131,11 +141,16 @@ class Nodes:
         if layer.parent_id is not None:
             # Relative, so that the folder can be moved.
             options |= {"backing-file": self.files.path(layer.parent_id).name, "backing-fmt": "qcow2"}
-        job_id = f"{_CREATE}{layer.id}"
-        problem = await self.monitor.run_job(job_id, "blockdev-create", {"options": options})
-        await self.monitor.dismiss_job(job_id)
+        # Whoever gives up waiting does not end the job.
+        problem = await to_the_end(self._run_making(f"{_CREATE}{layer.id}", options))
         if problem is not None:
             raise refusal(f"{path} could not be made: {problem}")
+
+    async def _run_making(self, job_id: str, options: Options) -> str | None:
+        async with self.steady:
+            problem = await self.monitor.run_job(job_id, "blockdev-create", {"options": options})
+        await self.monitor.dismiss_job(job_id)
+        return problem
 
     async def open(self, layer: Layer, *, frozen: bool = False) -> None:
         """
@@ -207,7 +222,7 @@ class Nodes:
         return [name.removeprefix(_SOURCE) for name in (await self._graph()).names if name.startswith(_SOURCE)]
 
     async def freeze(self, members: Sequence[PlannedMember]) -> None:
-        """Put each member's overlay over its layer, all at one instant, or none."""
+        """Put each member's overlay over its layer, all at one instant, or none; `steady` must be held."""
         actions = [
             {
                 "type": "blockdev-snapshot",
@@ -225,6 +240,8 @@ class Nodes:
         The job does so itself only if it has found the parent read-only, and does not say when it fails (QEMU 7.2,
         block/commit.c `commit_clean`).
 
+        The job takes the layer out when it is told to, not in the middle of a cut (see `steady`).
+
         The outcome is kept until `forget_merge`. *root* is an open layer over *layer* that nobody uses: the job
         blocks snapshots and resizes of the root it is given, and of that one nobody wants any (QEMU,
         block/commit.c `commit_start`, "main node").
@@ -235,6 +252,7 @@ class Nodes:
             "base-node": _node(lower.id),
             "backing-file": self.files.path(lower.id).name,
             "speed": bytes_per_s,
+            "auto-finalize": False,
             "auto-dismiss": False,
         }
         problem = await self.monitor.run_job(f"{_MERGE}{layer.id}", "block-commit", arguments)
@@ -246,8 +264,9 @@ class Nodes:
         return problem
 
     async def cancel_merge(self, layer_id: str) -> None:
-        """Ask a merge to give up; `DaemonRefused` when it has not begun or has ended."""
-        await self.monitor.execute("job-cancel", {"id": f"{_MERGE}{layer_id}"})
+        """End a merge, unless it has not begun or has ended."""
+        async with self.steady:
+            await self.monitor.end_job(f"{_MERGE}{layer_id}")
 
     async def end_merges(self) -> dict[str, bool]:
         """End the merges that an earlier service began, and say for each layer whether it was merged."""

@@ -455,8 +455,10 @@ class QemuEngine:
             await self._reached("planned")
             await all_of(self._prepare(nodes, member.overlay) for member in plan.members)
             await self._reached("prepared")
-        async with self._hydration.quiet(nodes, deadline.at):
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._hydration.quiet(nodes, deadline.at))
             async with deadline.limit():
+                await stack.enter_async_context(nodes.steady)
                 # What clients wrote is on the disk then, so the transaction has little left to write while it holds
                 # them up.
                 await all_of([asyncio.to_thread(self._files.sync), self._flush([m.volume_id for m in plan.members])])

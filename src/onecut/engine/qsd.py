@@ -10,14 +10,14 @@ import os
 import re
 import resource
 import subprocess
-from collections.abc import Coroutine
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import structlog
 
 from onecut.engine.monitor import Monitor
+from onecut.engine.together import to_the_end
 from onecut.errors import EngineDown, Misconfigured
 
 OLDEST_VERSION: Final = (7, 2)
@@ -108,7 +108,8 @@ class StorageDaemon:
         except TimeoutError as stuck:
             raise EngineDown("the daemon was killed, but its writes do not come to an end") from stuck
         if self.pid() is None:
-            await _to_the_end(self._start())
+            # One half started would meet the next one.
+            await to_the_end(self._start())
         monitor = Monitor()
         await monitor.connect(self._qmp_socket, timeout_s=START_LIMIT_S)
         return monitor
@@ -192,17 +193,6 @@ def _is_at_its_end(pipe: int) -> bool:
         return os.read(pipe, 1) == b""
     except BlockingIOError:
         return False
-
-
-async def _to_the_end(act: Coroutine[Any, Any, None]) -> None:
-    """Wait for an act that is not broken off when its caller is: a daemon half started would meet the next one."""
-    acting = asyncio.create_task(act)
-    try:
-        await asyncio.shield(acting)
-    except asyncio.CancelledError:
-        await asyncio.wait([acting])
-        acting.exception()  # asyncio reports one that nobody has looked at
-        raise
 
 
 def check_socket_path(path: Path) -> None:

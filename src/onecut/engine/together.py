@@ -1,8 +1,8 @@
-"""Several acts at once."""
+"""Acts that others do not end: several at once, and one whose caller is broken off."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Coroutine, Iterable
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
@@ -14,3 +14,14 @@ async def all_of(acts: Iterable[Awaitable[T]]) -> list[T]:
         if isinstance(outcome, BaseException):
             raise outcome
     return [outcome for outcome in outcomes if not isinstance(outcome, BaseException)]
+
+
+async def to_the_end(act: Coroutine[Any, Any, T]) -> T:
+    """Wait for an act that is not broken off when its caller is; the caller's end waits for the act's."""
+    acting = asyncio.create_task(act)
+    try:
+        return await asyncio.shield(acting)
+    except asyncio.CancelledError:
+        await asyncio.wait([acting])
+        acting.exception()  # asyncio reports one that nobody has looked at
+        raise
