@@ -1,6 +1,7 @@
 """What tests of several rooms share."""
 
 import functools
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,12 +9,18 @@ from pathlib import Path
 import argon2
 import pytest
 import structlog
+from folders import quick_root
 from hypothesis import HealthCheck, settings
 from running import Site, running_site
 
 # How fast an example is says something of the machine's load, and nothing of the code.
 settings.register_profile("onecut", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("onecut")
+
+
+def pytest_configure() -> None:
+    """Let pytest make its folders where they are quick; a root that somebody chose stays."""
+    os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(quick_root()))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

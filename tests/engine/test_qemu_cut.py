@@ -203,8 +203,8 @@ async def test_a_cut_of_an_unusable_volume_touches_nothing(qemu: QemuSite) -> No
         await qemu.engine.create_volume(volume_id, SIZE)
     kept = qemu.ledger.volume(bad)
     assert kept is not None
+    await qemu.engine.close()  # first: it would start the daemon again
     await qemu.kill_daemon()
-    await qemu.engine.close()
     qemu.engine._files.path(kept.top.id).rename(qemu.folder / "elsewhere")
     await qemu.new_engine().start()
 

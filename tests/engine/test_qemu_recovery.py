@@ -396,8 +396,8 @@ async def is_told(site: QemuSite, word: str) -> bool:
 
 async def test_a_start_that_is_broken_off_is_finished(qemu: QemuSite, monkeypatch: pytest.MonkeyPatch) -> None:
     """A service that ends while its daemon starts leaves one that the next service finds and does not start again."""
+    await qemu.engine.close()  # first: it would start the daemon again
     await qemu.kill_daemon()
-    await qemu.engine.close()
     daemon = qemu.engine._daemon
     spawn, begun, may_go_on = daemon._spawn, threading.Event(), threading.Event()
 

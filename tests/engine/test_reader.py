@@ -157,8 +157,8 @@ async def test_only_clients_move_bytes(qemu: QemuSite, volume_id: str) -> None:
     read = qemu.engine.moved_bytes()
     assert read is not None
     assert read - before >= MiB
+    await qemu.engine.close()  # first: it would start the daemon again
     await qemu.kill_daemon()
-    await qemu.engine.close()
     assert qemu.engine.moved_bytes() is None
 
 

@@ -1,12 +1,12 @@
 """A service with the real engine: its own qemu-storage-daemon, ended with the test."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from folders import short_folder
+from folders import DISK, quick_root, short_folder
 from inventory import Inventory
 from running import Site, running_site
 
@@ -25,7 +25,14 @@ def real_service(data: Path, **options: Any) -> Iterator[Site]:
 @pytest.fixture
 def data() -> Iterator[Path]:
     """A data folder; the daemon that was started on it is ended at last."""
-    with short_folder() as folder:
+    with data_folder(DISK) as folder:
+        yield folder
+
+
+@contextmanager
+def data_folder(root: Path) -> Iterator[Path]:
+    """Make a data folder below *root*; the daemon that was started on it is ended at last."""
+    with short_folder(root) as folder:
         try:
             yield folder / "data"
         finally:
@@ -48,8 +55,20 @@ def real_site(data: Path) -> Iterator[Site]:
 @pytest.fixture
 def cutting_site(data: Path) -> Iterator[Site]:
     """The same, and it archives slowly: hundreds of cuts of disks that are overwritten would be archived in full."""
-    with tidy_service(data, archives=1, archive_bytes_per_s=16 * MiB) as site:
+    with slowly_archiving_service(data) as site:
         yield site
+
+
+@pytest.fixture
+def quick_cutting_site() -> Iterator[Site]:
+    """The same, with a disk as quick as memory where there is room: hundreds of merges commit thousands of times."""
+    with data_folder(quick_root()) as data, slowly_archiving_service(data) as site:
+        yield site
+
+
+def slowly_archiving_service(data: Path) -> AbstractContextManager[Site]:
+    """Run a service that leaves most of the disk and the processors to whoever cuts."""
+    return tidy_service(data, archives=1, archive_bytes_per_s=16 * MiB)
 
 
 @contextmanager

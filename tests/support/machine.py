@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import httpx
 import mortal_service
-from folders import short_folder
+from folders import quick_root, short_folder
 from running import DEADLINE_S, NO_TLS, Tenant, sign_in, wait_until
 from sqlalchemy import select
 
@@ -140,7 +140,7 @@ def running_machine(**settings: object) -> Iterator[Machine]:
 @contextmanager
 def new_machine(**settings: object) -> Iterator[Machine]:
     """The same, for a service that the test starts."""
-    with short_folder() as folder:
+    with short_folder(quick_root()) as folder:
         machine = Machine(folder, **settings)
         try:
             yield machine

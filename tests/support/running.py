@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -61,8 +61,18 @@ def wait_until(holds: Callable[[], bool], what: str, deadline_s: float = DEADLIN
     """Look again and again until *holds*; fail, naming *what*, when it does not within the deadline."""
     end = time.monotonic() + deadline_s
     while not holds():
-        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}"
+        assert time.monotonic() < end, f"not within {deadline_s:g} s: {what}; {pressure()}"
         time.sleep(POLL_S)
+
+
+def pressure() -> str:
+    """Say what processes waited for lately, in percent of the last minute; Linux, accounting/psi.rst."""
+    waits = []
+    for resource in ("cpu", "io", "memory"):
+        with suppress(OSError):
+            some = Path(f"/proc/pressure/{resource}").read_text().split()
+            waits.append(f"{resource} {some[2].removeprefix('avg60=')} %")
+    return "some waited for " + (", ".join(waits) or "nobody knows what")
 
 
 @dataclass

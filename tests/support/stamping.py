@@ -7,7 +7,7 @@ from contextlib import AsyncExitStack, ExitStack, closing, contextmanager
 
 from inventory import Inventory
 from orders import delete_groups, judge, members, new_server, new_volumes, take_group, uris
-from running import Site, wait_until
+from running import DEADLINE_S, Site, pressure, wait_until
 
 from onecut.engine.port import OpenPoint, PointReader
 from onecut.nbd.client import NbdClient
@@ -42,7 +42,7 @@ def stamping(disks: Sequence[str], *, load_threads: int = 1) -> Iterator[None]:
 
     def write() -> None:
         try:
-            runs.run(disks, stop=stop, load_threads=load_threads)
+            runs.run(disks, stop=stop, load_threads=load_threads, timeout_s=DEADLINE_S)
         except runs.DiskFailed as error:
             errors.append(error)
 
@@ -54,7 +54,7 @@ def stamping(disks: Sequence[str], *, load_threads: int = 1) -> Iterator[None]:
     finally:
         stop.set()
         writer.join()
-    assert not errors, errors
+    assert not errors, f"{errors}; {pressure()}"
 
 
 def cut_under_fire(site: Site, *, disks: int, cuts: int, load_threads: int = 1) -> list[Verdict]:
