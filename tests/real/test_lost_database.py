@@ -34,7 +34,7 @@ def test_a_repository_without_its_database_lists_verifies_and_exports(data: Path
         for disk in disks:
             disk.close()
     end_daemon(data / "run" / "qsd.pid")
-    repository = (data / "repository").rename(tmp_path / "found")
+    repository = (data / "repository").rename(data.with_name("found"))
     shutil.rmtree(data)
 
     listed = run(repository, "ls")["snapshots"]
