@@ -7,9 +7,8 @@ meet every moment of a job.
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
 
 import pytest
 from engine_sites import SIZE, QemuSite, cut, has_layers, new_id, until
@@ -62,33 +61,3 @@ async def test_layers_of_all_sizes_are_made(qemu: QemuSite) -> None:
         for sectors in range(40):
             await qemu.engine.create_volume(new_id(), SIZE + sectors * 512)
     assert qemu.engine._daemon.pid() == pid
-
-
-async def test_a_merge_that_nobody_ended_is_done_again(qemu: QemuSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a service that died had copied, and not taken out, is copied again by the next one, and taken out."""
-    volume_id, copied = new_id(), asyncio.Event()
-    async with qemu.engine._gate.act() as nodes:
-        execute = nodes.monitor.execute
-
-    async def execute_until_copied(command: str, arguments: Mapping[str, Any] | None = None) -> object:
-        if command == "job-finalize":
-            copied.set()
-            await asyncio.Event().wait()
-        return await execute(command, arguments)
-
-    monkeypatch.setattr(nodes.monitor, "execute", execute_until_copied)
-    await qemu.engine.create_volume(volume_id, SIZE)
-    await qemu.write(volume_id, 0, b"a" * 4096)
-    needless = await cut(qemu, volume_id)
-    await qemu.write(volume_id, 4096, b"b" * 4096)
-    await cut(qemu, volume_id)
-    await qemu.engine.release([needless])
-    async with asyncio.timeout(DEADLINE_S):
-        await copied.wait()
-    await qemu.engine.close()
-
-    await qemu.new_engine().start()
-
-    await until(lambda: has_layers(qemu, 2))
-    await qemu.tidy()
-    assert await qemu.read(volume_id, 0, 8192) == b"a" * 4096 + b"b" * 4096

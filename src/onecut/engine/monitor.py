@@ -109,10 +109,11 @@ class Monitor:
         return (await self.jobs())[job_id].problem
 
     async def end_job(self, job_id: str) -> None:
-        """Cancel a job, unless it has ended, and wait for its end."""
+        """Finalize a job whose work is done, cancel one whose work is not, and wait for its end."""
         with self._expecting(_job_end(job_id)) as ended:
-            with contextlib.suppress(DaemonRefused):  # it ended just now
-                await self.execute("job-cancel", {"id": job_id})
+            for command in ("job-finalize", "job-cancel"):
+                with contextlib.suppress(DaemonRefused):  # its work is not done, or it has ended
+                    await self.execute(command, {"id": job_id})
             job = (await self.jobs()).get(job_id)
             if job is not None and not job.ended:
                 await ended

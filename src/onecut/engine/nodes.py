@@ -264,7 +264,7 @@ class Nodes:
         return problem
 
     async def cancel_merge(self, layer_id: str) -> None:
-        """End a merge, unless it has not begun or has ended."""
+        """End a merge, unless it has not begun or has ended; one that has copied everything succeeds."""
         async with self.steady:
             await self.monitor.end_job(f"{_MERGE}{layer_id}")
 
